@@ -1,0 +1,77 @@
+/**
+ * What each user has and may still ask for. Accounting is by uid and not by connection, because connections are free: a
+ * user with 16 of them has one budget. The rate is a token bucket: it fills with `requestsPerSecond` up to
+ * `requestBurst`, and each request and each connection takes one.
+ */
+import type { Limits } from "../shared/protocol.js";
+
+export interface Account {
+  readonly uid: number;
+  connections: number;
+  /** References to sockets: each grant counts, a held lease counts once. */
+  sockets: number;
+  /** The same by the name of the rule that allowed them. */
+  readonly byRule: Map<string, number>;
+  tokens: number;
+  /** Milliseconds, monotonic. */
+  filledAt: number;
+  /** Connections turned away since the last one that was recorded. */
+  turnedAway: number;
+}
+
+/** Accounts of users without connection or socket that are kept, so that a new connection does not mean a new bucket. */
+const KEEP_IDLE = 4096;
+
+export class Accounts {
+  readonly #byUid = new Map<number, Account>();
+
+  /** The account of a user; made if there is none. */
+  of(uid: number, limits: Limits): Account {
+    const known = this.#byUid.get(uid);
+    if (known !== undefined) return known;
+    if (this.#byUid.size >= KEEP_IDLE) this.#forget_idle(limits);
+    const filledAt = performance.now();
+    const account = {
+      uid,
+      connections: 0,
+      sockets: 0,
+      byRule: new Map(),
+      tokens: limits.requestBurst,
+      filledAt,
+      turnedAway: 0,
+    };
+    this.#byUid.set(uid, account);
+    return account;
+  }
+
+  #forget_idle(limits: Limits): void {
+    for (const account of this.#byUid.values()) {
+      fill(account, limits);
+      if (account.connections + account.sockets === 0 && account.tokens >= limits.requestBurst)
+        this.#byUid.delete(account.uid);
+    }
+  }
+}
+
+function fill(account: Account, limits: Limits): void {
+  const now = performance.now();
+  const more = ((now - account.filledAt) / 1000) * limits.requestsPerSecond;
+  account.tokens = Math.min(limits.requestBurst, account.tokens + more);
+  account.filledAt = now;
+}
+
+/** Takes one token. @returns 0, or the milliseconds until there will be one */
+export function take_token(account: Account, limits: Limits): number {
+  fill(account, limits);
+  if (account.tokens < 1) return Math.ceil(((1 - account.tokens) / limits.requestsPerSecond) * 1000);
+  account.tokens -= 1;
+  return 0;
+}
+
+/** Counts one reference to a socket under a rule, or one fewer. */
+export function count_socket(account: Account, rule: string, change: 1 | -1): void {
+  account.sockets += change;
+  const left = (account.byRule.get(rule) ?? 0) + change;
+  if (left > 0) account.byRule.set(rule, left);
+  else account.byRule.delete(rule);
+}

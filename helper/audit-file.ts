@@ -1,0 +1,107 @@
+/**
+ * The audit log's file: where its chain stands, and appending to it whole or not at all. All of it happens as the service
+ * user, who owns the folder. A single writer (flock), never through a symbolic link.
+ */
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readdirSync, readSync, writeSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { FIRST_PREV, type Head, unseal } from "../shared/chain.js";
+import { native } from "../shared/native.js";
+
+const NEWLINE = 10;
+/** More than the longest line: a peer in 65,536 groups makes one of 720 KiB. */
+const TAIL_BYTES = 1 << 20;
+const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = constants;
+
+/** What stands at the end of a log. */
+interface Tail {
+  /** Where the chain stands; undefined if the file has no whole line. */
+  readonly head: Head | undefined;
+  /** Bytes after the last newline: a line whose writing was cut off. */
+  readonly torn: Buffer;
+}
+
+function read_tail(fd: number): Tail {
+  const { size } = fstatSync(fd);
+  const bytes = Buffer.alloc(Math.min(size, TAIL_BYTES));
+  const got = readSync(fd, bytes, 0, bytes.length, size - bytes.length);
+  const text = bytes.subarray(0, got);
+  const end = text.lastIndexOf(NEWLINE);
+  const torn = text.subarray(end + 1);
+  if (end < 0) return { head: undefined, torn };
+  const line = text.subarray(text.lastIndexOf(NEWLINE, end - 1) + 1, end).toString();
+  const head = unseal(line);
+  if (head === undefined)
+    throw new Error(
+      "its last line is no audit record, so it was edited; look at it with `lowport audit verify`, then move it away",
+    );
+  return { head: { seq: head.seq, hash: head.hash }, torn };
+}
+
+/** The head of the newest of the files that rotation left beside `path`, so that the chain goes on over it. */
+function find_predecessor(path: string): Head | undefined {
+  let newest: Head | undefined;
+  for (const name of readdirSync(dirname(path))) {
+    if (!name.startsWith(`${basename(path)}.`) && !name.startsWith(`${basename(path)}-`)) continue;
+    if (/\.(gz|xz|bz2|zst)$/.test(name)) continue;
+    const fd = openSync(join(dirname(path), name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    try {
+      const { head } = fstatSync(fd).isFile() ? read_tail(fd) : { head: undefined };
+      if (head !== undefined && head.seq > (newest?.seq ?? 0)) newest = head;
+    } finally {
+      closeSync(fd);
+    }
+  }
+  return newest;
+}
+
+export interface AuditFile {
+  readonly fd: number;
+  readonly inode: number;
+  readonly head: Head;
+  /** What was cut off the end of the file: the torn last line of a helper that died while writing it. */
+  readonly torn: string;
+}
+
+/**
+ * Opens the log for appending and finds out where its chain stands.
+ * @param before the file in use; undefined is returned if it still is the one at `path`
+ * @throws Error that says what is wrong
+ */
+export function open_audit_file(path: string): AuditFile;
+export function open_audit_file(path: string, before: AuditFile): AuditFile | undefined;
+export function open_audit_file(path: string, before?: AuditFile): AuditFile | undefined {
+  const fd = openSync(path, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o640);
+  let keep = false;
+  try {
+    const stats = fstatSync(fd);
+    if (!stats.isFile()) throw new Error("is not a regular file");
+    if (stats.uid !== process.geteuid?.()) throw new Error(`is owned by uid ${stats.uid} and not by the helper's user`);
+    if (before?.inode === stats.ino) return undefined;
+    if (native().lockFile(fd) < 0) throw new Error("another helper is writing it; each needs a log of its own");
+    const { head, torn } = read_tail(fd);
+    if (before !== undefined && (head ?? torn.length > 0))
+      throw new Error("the new file is not empty; move it away and signal again");
+    if (torn.length > 0) ftruncateSync(fd, stats.size - torn.length);
+    keep = true;
+    return {
+      fd,
+      inode: stats.ino,
+      head: head ?? find_predecessor(path) ?? { seq: 0, hash: FIRST_PREV },
+      torn: torn.toString(),
+    };
+  } finally {
+    if (!keep) closeSync(fd);
+  }
+}
+
+/** Appends all of `text` or nothing: what a full disk let in of it is taken out again. @throws what the kernel says */
+export function append_whole(fd: number, text: string): void {
+  const bytes = Buffer.from(text);
+  let written = 0;
+  try {
+    while (written < bytes.length) written += writeSync(fd, bytes, written);
+  } catch (error) {
+    if (written > 0) ftruncateSync(fd, fstatSync(fd).size - written);
+    throw error;
+  }
+}

@@ -1,0 +1,193 @@
+/**
+ * The audit log: every call, connect, disconnect, start, stop, reload and lease end as one hash-chained JSON line.
+ * The model: records are staged in order, and `commit` writes all that are staged in one write. A record of a call that
+ * cannot be written is dropped, and its call refused (EIO): nothing unrecorded is granted. A record of what has happened
+ * anyway (a disconnect) is owed: it stays staged and is written before anything after it.
+ */
+import { closeSync, fdatasync, fdatasyncSync } from "node:fs";
+import { pino } from "pino";
+import { type Head, seal } from "../shared/chain.js";
+import { type AuditFile, append_whole, open_audit_file } from "./audit-file.js";
+import type { Peer } from "./policy.js";
+
+/** A record as it is staged, its members in the order of the line; `seq`, `time`, `prev` and `hash` are added. */
+export interface AuditRecord {
+  event: "call" | "connect" | "disconnect" | "start" | "stop" | "reload" | "lease-end" | "rotate";
+  peer?: Peer | undefined;
+  conn?: number | undefined;
+  method?: string | undefined;
+  id?: string | number | undefined;
+  params?: unknown;
+  decision?: "allow" | "deny" | "invalid" | "error" | undefined;
+  rule?: string | undefined;
+  code?: string | number | undefined;
+  reason?: string | undefined;
+  lease?: string | undefined;
+  durationUs?: number | undefined;
+}
+
+interface Staged {
+  readonly time: string;
+  readonly record: AuditRecord;
+  /** Called if it could not be written. A record without is owed: it is about what has happened, and is kept. */
+  readonly on_lost: ((error: Error) => void) | undefined;
+}
+
+/** Owed records beyond which the helper accepts no more connections, which are what owed records come from. */
+export const MAX_OWED = 10_000;
+/** Records between two chain heads that are sent to syslog. */
+const HEAD_EVERY = 1000;
+/** pino begins each line with its level, which is not ours to have; the line goes on behind it. */
+const PINO_HEAD = '{"level":30,';
+
+export class AuditLog {
+  readonly #path: string;
+  readonly #fsync: boolean;
+  readonly #send_head: ((line: string) => void) | undefined;
+  #file: AuditFile;
+  #head: Head;
+  #sent: number;
+  #staged: Staged[] = [];
+  /** Lines of the commit that is being made, and where the chain stands after them. */
+  #lines = "";
+  #next: Head;
+  #syncing = false;
+  /** Files moved away while one of them was being synced. */
+  readonly #retired: number[] = [];
+  #unsynced: ((error?: Error) => void)[] = [];
+  readonly #pino = pino({ base: null, timestamp: false }, { write: (line: string) => this.#add_line(line) });
+
+  /** @param send_head takes the head of the chain from time to time, for a place that the helper cannot edit */
+  constructor(path: string, durability: "write" | "fsync", send_head?: (line: string) => void) {
+    this.#path = path;
+    this.#fsync = durability === "fsync";
+    this.#send_head = send_head;
+    this.#file = open_audit_file(path);
+    this.#head = this.#next = this.#file.head;
+    this.#sent = this.#head.seq;
+  }
+
+  /** The number of the last line written. */
+  get seq(): number {
+    return this.#head.seq;
+  }
+
+  /** The number that the record staged next will have. */
+  get nextSeq(): number {
+    return this.#head.seq + this.#staged.length + 1;
+  }
+
+  get owed(): number {
+    return this.#staged.length;
+  }
+
+  /** The torn last line that was found at start and taken out of the file, or "". */
+  get torn(): string {
+    return this.#file.torn;
+  }
+
+  /** @param on_lost called if it could not be written, and so is dropped; without it the record is owed */
+  stage(record: AuditRecord, on_lost?: (error: Error) => void): void {
+    this.#staged.push({ time: new Date().toISOString(), record, on_lost });
+  }
+
+  #add_line(line: string): void {
+    const { line: sealed, hash } = seal(`{${line.slice(PINO_HEAD.length, -1)}`);
+    this.#lines += `${sealed}\n`;
+    this.#next = { seq: this.#next.seq + 1, hash };
+  }
+
+  /** Writes what is staged. @throws what the kernel says; then what is not owed is lost */
+  write(): void {
+    if (this.#staged.length === 0) return;
+    this.#lines = "";
+    this.#next = this.#head;
+    try {
+      for (const { time, record } of this.#staged) {
+        const { event, peer, conn, method, id, params, decision, rule, code, reason, lease, durationUs } = record;
+        const who = peer && { pid: peer.pid, uid: peer.uid, gid: peer.gid, groups: peer.groups };
+        const seq = this.#next.seq + 1;
+        const prev = this.#next.hash;
+        this.#pino.info({
+          seq,
+          time,
+          event,
+          peer: who,
+          conn,
+          method,
+          id,
+          params,
+          decision,
+          rule,
+          code,
+          reason,
+          lease,
+          durationUs,
+          prev,
+        });
+      }
+      append_whole(this.#file.fd, this.#lines);
+    } catch (error) {
+      const lost = this.#staged;
+      this.#staged = lost.filter((staged) => staged.on_lost === undefined);
+      for (const staged of lost) staged.on_lost?.(error as Error);
+      throw error;
+    }
+    this.#head = this.#next;
+    this.#staged = [];
+    if (this.#head.seq - this.#sent >= HEAD_EVERY) this.send_head();
+  }
+
+  /** Tells syslog where the chain stands. */
+  send_head(): void {
+    this.#sent = this.#head.seq;
+    this.#send_head?.(`audit head seq=${this.#head.seq} hash=${this.#head.hash} file=${this.#path}`);
+  }
+
+  /**
+   * Writes what is staged and calls `done` once it is as durable as was asked for: at once with durability "write", and
+   * with "fsync" after an fdatasync(2) that began after the write, one for all commits that came while another ran.
+   */
+  commit(done: (error?: Error) => void): void {
+    try {
+      this.write();
+    } catch (error) {
+      done(error as Error);
+      return;
+    }
+    if (!this.#fsync) {
+      done();
+      return;
+    }
+    this.#unsynced.push(done);
+    if (!this.#syncing) this.#sync();
+  }
+
+  #sync(): void {
+    const waiting = this.#unsynced;
+    this.#unsynced = [];
+    this.#syncing = true;
+    fdatasync(this.#file.fd, (error) => {
+      this.#syncing = false;
+      for (const fd of this.#retired.splice(0)) closeSync(fd);
+      for (const done of waiting) done(error ?? undefined);
+      if (this.#unsynced.length > 0) this.#sync();
+    });
+  }
+
+  /** Goes on in a new file if rotation has moved the old one away. @returns whether it had. @throws and keeps the old */
+  reopen(): boolean {
+    this.write(); // what is owed belongs to the old file
+    const file = open_audit_file(this.#path, this.#file);
+    if (file === undefined) return false;
+    const old = this.#file.fd;
+    if (this.#fsync) fdatasyncSync(old); // for the commits that still wait
+    if (this.#syncing) this.#retired.push(old);
+    else closeSync(old);
+    this.#file = file;
+    this.stage({ event: "rotate", reason: `the chain goes on from the file before, seq ${this.#head.seq}` });
+    this.write();
+    this.send_head();
+    return true;
+  }
+}

@@ -1,0 +1,166 @@
+/**
+ * One request on its way: dispatched, answered, and described for the audit log. The order is fixed: rate, method, schema,
+ * handler (which asks policy and quota). Every way out of it, expected or not, ends in a response and a record.
+ */
+import {
+  createJSONRPCErrorResponse,
+  type JSONRPCErrorResponse,
+  type JSONRPCResponse,
+  JSONRPCServer,
+} from "json-rpc-2.0";
+import type { Logger } from "pino";
+import { LowportError, refusal } from "../shared/errors.js";
+import * as validators from "../shared/generated/params.js";
+import type { MethodName, Params } from "../shared/methods.js";
+import {
+  ERRORS,
+  INTERNAL_ERROR,
+  INVALID_PARAMS,
+  INVALID_REQUEST,
+  METHOD_NOT_FOUND,
+  PARSE_ERROR,
+} from "../shared/protocol.js";
+import { describe } from "../shared/validate.js";
+import type { Account } from "./account.js";
+import type { AuditRecord } from "./audit.js";
+import type { Element, Request } from "./envelope.js";
+import type { Lease } from "./leases.js";
+import type { Peer } from "./policy.js";
+
+/** The connection a call came by, as far as a handler may know it. */
+export interface Caller {
+  readonly number: number;
+  readonly peer: Peer;
+  readonly account: Account;
+}
+
+export interface Call {
+  readonly caller: Caller;
+  /** Its audit record, which the handlers add to. */
+  readonly record: AuditRecord;
+  /** The reply; undefined for a notification, which gets none. */
+  response: JSONRPCResponse | undefined;
+  /** Whose socket goes with the reply. */
+  lease?: Lease;
+  /** Takes its effect back if it could not be recorded. */
+  undo?: () => void;
+  /** Its record is written already. */
+  recorded?: boolean;
+  /** Why its record could not be written. */
+  lost?: Error;
+}
+
+/** What a method does. Synchronous; an expected refusal is thrown as LowportError. */
+export type Handlers = { readonly [M in MethodName]: (params: Params<M>, call: Call) => object };
+
+/** Characters of an unknown method's name that the audit log keeps. */
+const METHOD_LENGTH = 64;
+
+const MESSAGES: Record<number, string> = {
+  [PARSE_ERROR]: "Parse error",
+  [INVALID_REQUEST]: "Invalid Request",
+  [METHOD_NOT_FOUND]: "Method not found",
+  [INVALID_PARAMS]: "Invalid params",
+  [INTERNAL_ERROR]: "Internal error",
+};
+
+/** The reply that tells of an error; `id` null where the request's could not be read. */
+export function error_response(id: string | number | null, { number, data }: LowportError): JSONRPCErrorResponse {
+  const message = MESSAGES[number] ?? (data.code ? ERRORS[data.code].cause : data.reason);
+  return createJSONRPCErrorResponse(id, number, message, data);
+}
+
+function decision_of(number: number): "deny" | "invalid" | "error" {
+  if (number === INTERNAL_ERROR) return "error";
+  return number < 0 ? "invalid" : "deny";
+}
+
+/** Writes a refusal into the call's response and record. */
+export function refuse(call: Call, error: LowportError): void {
+  const { record } = call;
+  call.response = error_response(record.id ?? null, error);
+  record.decision = decision_of(error.number);
+  record.code = error.data.code ?? error.number;
+  record.reason ??= error.data.reason;
+}
+
+export interface Services {
+  readonly handlers: Handlers;
+  readonly log: Logger;
+  /** The number that the call's audit record will have, for an internal error's reply. */
+  readonly next_seq: () => number;
+  /** Throws if the caller has used up its rate, or the helper is stopping. */
+  readonly admit: (call: Call) => void;
+}
+
+/** Makes the function that answers one element of a message. Its promise never rejects. */
+export function make_dispatcher({
+  handlers,
+  log,
+  next_seq,
+  admit,
+}: Services): (element: Element, call: Call) => Promise<void> {
+  const server = new JSONRPCServer<Call>({ errorListener: () => undefined });
+  server.mapErrorToJSONRPCErrorResponse = (id, error) => error_response(id, error as LowportError);
+  for (const name of Object.keys(handlers) as MethodName[]) {
+    const validate = validators[name.replace(".", "_") as keyof typeof validators];
+    const run = handlers[name] as (params: unknown, call: Call) => object;
+    server.addMethod(name, (params: unknown = {}, call) => {
+      try {
+        if (!validate(params)) {
+          const { path, message } = describe(validate.errors?.[0] ?? { instancePath: "", keyword: "", params: {} });
+          throw new LowportError(INVALID_PARAMS, { reason: `params of ${name}: ${path || "they"} ${message}`, path });
+        }
+        call.record.params = params;
+        const result = run(params, call);
+        call.record.decision ??= "allow";
+        return result;
+      } catch (error) {
+        throw expected(error, call);
+      }
+    });
+  }
+
+  /** A bug leaks nothing to the peer but the number of the record that has the details. */
+  function expected(error: unknown, call: Call): LowportError {
+    if (error instanceof LowportError) return error;
+    const auditSeq = next_seq();
+    const details = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    log.error({ auditSeq, details }, "a call failed in a way that it should not");
+    call.record.reason = details.split("\n").slice(0, 2).join(" ").slice(0, 500);
+    return refusal("EINTERNAL", `the helper failed; an admin finds the details in audit record ${auditSeq}`, {
+      auditSeq,
+    });
+  }
+
+  async function execute(request: Request, call: Call): Promise<void> {
+    if (request.id === undefined)
+      throw new LowportError(INVALID_REQUEST, { reason: "a notification is never executed; send an id" });
+    admit(call);
+    const response = await server.receive(request, call);
+    const error = response?.error;
+    if (error === undefined) call.response = response ?? undefined;
+    else if (error.code === METHOD_NOT_FOUND)
+      throw new LowportError(METHOD_NOT_FOUND, { reason: "there is no such method; `rpc.discover` lists them" });
+    else throw new LowportError(error.code, error.data);
+  }
+
+  return async (element, call) => {
+    const started = performance.now();
+    const { record } = call;
+    try {
+      if ("fault" in element) {
+        record.id = element.id;
+        admit(call);
+        throw element.fault;
+      }
+      record.method = element.request.method.slice(0, METHOD_LENGTH);
+      record.id = element.request.id;
+      await execute(element.request, call);
+    } catch (error) {
+      refuse(call, expected(error, call));
+      if ("request" in element && element.request.id === undefined) call.response = undefined;
+    }
+    record.durationUs = Math.round((performance.now() - started) * 1000);
+  };
+}

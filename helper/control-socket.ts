@@ -1,0 +1,79 @@
+/**
+ * The control socket: made by root in a folder that only root can write, with its owner and mode right before its name
+ * appears. A lock beside it says who may use the name; it falls with its process, so it is never stale.
+ */
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  unlinkSync,
+} from "node:fs";
+import { dirname } from "node:path";
+import { errno_name, native } from "../shared/native.js";
+import { errno_of } from "./errno.js";
+import { distrust } from "./trusted-path.js";
+
+/** Connections that the kernel queues before they are accepted; it cuts it down to net.core.somaxconn. */
+const BACKLOG = 4096;
+
+function make_folder(folder: string): void {
+  try {
+    mkdirSync(folder);
+    chmodSync(folder, 0o755); // whatever the umask is
+  } catch (error) {
+    if (errno_of(error) !== "EEXIST") throw error;
+  }
+  const why = distrust(folder);
+  if (why !== undefined) throw new Error(why);
+}
+
+function take_lock(path: string): void {
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK, 0o600);
+  if (native().lockFile(fd) < 0) {
+    closeSync(fd);
+    throw new Error("another helper is serving on this socket; stop it first");
+  }
+  // Never closed: it is held for the life of the process.
+}
+
+/** What stands at the path: nothing, or a socket that nobody listens on. Anything else is refused and left as it is. */
+function refuse_what_is_not_stale(path: string): void {
+  let is_socket: boolean;
+  try {
+    is_socket = lstatSync(path).isSocket();
+  } catch (error) {
+    if (errno_of(error) === "ENOENT") return;
+    throw error;
+  }
+  if (!is_socket) throw new Error("is there already and is no socket; move it away");
+  const fd = native().openUnix(path, 0);
+  if (fd >= 0) closeSync(fd);
+  if (fd < 0 && errno_name(fd) === "ECONNREFUSED") return;
+  throw new Error("another program is listening there; stop it first");
+}
+
+/** @returns the descriptor of a listening socket at `path`, owned by root and `gid`. @throws Error that says what is wrong */
+export function make_control_socket(path: string, gid: number, mode: number): number {
+  make_folder(dirname(path));
+  take_lock(`${path}.lock`);
+  refuse_what_is_not_stale(path);
+  const unborn = `${path}.new`;
+  try {
+    unlinkSync(unborn); // of a helper that died just here; the lock is ours
+  } catch (error) {
+    if (errno_of(error) !== "ENOENT") throw error;
+  }
+  const mask = process.umask(0o777);
+  const fd = native().openUnix(unborn, BACKLOG);
+  process.umask(mask);
+  if (fd < 0) throw new Error(`cannot listen: ${errno_name(fd)}`);
+  chownSync(unborn, 0, gid);
+  chmodSync(unborn, mode);
+  renameSync(unborn, path); // replaces a stale one in one step
+  return fd;
+}

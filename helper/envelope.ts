@@ -1,0 +1,76 @@
+/**
+ * JSON-RPC 2.0's outer form, checked before anything else is done with a message, because the dispatcher does not: it
+ * takes null for a request, runs batches of any size, executes notifications and does not look at ids.
+ */
+import { isUtf8 } from "node:buffer";
+import { LowportError, message_of } from "../shared/errors.js";
+import { INVALID_REQUEST, MAX_BATCH, MAX_ID_LENGTH, PARSE_ERROR } from "../shared/protocol.js";
+
+export type Id = string | number;
+
+/** A request as it came. `id` is absent for a notification, which is never executed. */
+export interface Request {
+  readonly jsonrpc: "2.0";
+  readonly method: string;
+  readonly params?: unknown;
+  readonly id?: Id;
+}
+
+/** One element of a message: a request, or why it is none, with the id to answer to if it has a valid one. */
+export type Element = { readonly request: Request } | { readonly fault: LowportError; readonly id: Id | undefined };
+
+export interface Message {
+  readonly batch: boolean;
+  readonly elements: readonly Element[];
+}
+
+const MEMBERS = new Set(["jsonrpc", "method", "params", "id"]);
+
+const invalid = (reason: string) => new LowportError(INVALID_REQUEST, { reason });
+
+function is_id(value: unknown): value is Id {
+  return typeof value === "string" ? value.length <= MAX_ID_LENGTH : Number.isSafeInteger(value);
+}
+
+function fault_of(value: unknown): string | undefined {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return "a request is a JSON object";
+  const { jsonrpc, method, params, id } = value as Record<string, unknown>;
+  if (jsonrpc !== "2.0") return '"jsonrpc" must be "2.0"';
+  if (typeof method !== "string") return '"method" must be a string';
+  if (Object.hasOwn(value, "id") && !is_id(id))
+    return `"id" must be a string of up to ${MAX_ID_LENGTH} characters or an integer within 2^53-1`;
+  if (Object.hasOwn(value, "params") && (typeof params !== "object" || params === null))
+    return '"params" must be an object';
+  for (const member in value)
+    if (!MEMBERS.has(member)) return "a request has jsonrpc, method, params and id, and no other member";
+  return undefined;
+}
+
+function read_element(value: unknown): Element {
+  const fault = fault_of(value);
+  if (fault === undefined) return { request: value as Request };
+  const id = (value as { id?: unknown } | null)?.id;
+  return { fault: invalid(`${fault}; send a JSON-RPC 2.0 request`), id: is_id(id) ? id : undefined };
+}
+
+const one = (fault: LowportError): Message => ({ batch: false, elements: [{ fault, id: undefined }] });
+
+/** A line without its newline as a message. Never throws: what is wrong becomes its element. */
+export function read_message(line: Buffer): Message {
+  if (!isUtf8(line)) return one(new LowportError(PARSE_ERROR, { reason: "the line is not UTF-8; send UTF-8" }));
+  let value: unknown;
+  try {
+    value = JSON.parse(line.toString());
+  } catch (error) {
+    return one(
+      new LowportError(PARSE_ERROR, {
+        reason: `the line is not JSON: ${message_of(error).slice(0, 200)}; send one JSON text a line`,
+      }),
+    );
+  }
+  if (!Array.isArray(value)) return { batch: false, elements: [read_element(value)] };
+  if (value.length === 0) return one(invalid("the batch is empty; send at least one request"));
+  if (value.length > MAX_BATCH)
+    return one(invalid(`the batch has ${value.length} requests; send at most ${MAX_BATCH}`));
+  return { batch: true, elements: value.map(read_element) };
+}

@@ -1,0 +1,266 @@
+/**
+ * Who has which socket. A lease is one bound socket granted to one uid. It is active while a connection has a reference to
+ * it (the connection is the lifeline), then held for `hold` seconds, then ended: the helper closes its own copy. The
+ * kernel goes on queueing connections while it is held, and the same uid gets the same socket back.
+ * A lease never changes its uid, and a descriptor is never used after its lease has ended (`fd` is -1 then).
+ */
+import { randomBytes } from "node:crypto";
+import { closeSync } from "node:fs";
+import { refusal } from "../shared/errors.js";
+import { errno_name, native } from "../shared/native.js";
+import { type Account, count_socket } from "./account.js";
+import { describe_socket, is_wildcard } from "./address.js";
+import { type Binding, bind_socket } from "./binder.js";
+import type { Peer } from "./policy.js";
+
+/** What can have references: a connection. Only its identity counts. */
+export type Holder = object;
+
+export interface Lease extends Binding {
+  readonly id: string;
+  /** To whom it was granted first. */
+  readonly peer: Peer;
+  readonly account: Account;
+  /** The rule that allowed it. */
+  readonly rule: string;
+  readonly since: Date;
+  readonly references: Map<Holder, number>;
+  fd: number;
+  hold: number;
+  label: string;
+  timer: NodeJS.Timeout | undefined;
+}
+
+/** A bind that the policy has allowed. */
+export interface Grant extends Binding {
+  readonly holder: Holder;
+  readonly peer: Peer;
+  readonly account: Account;
+  readonly rule: string;
+  readonly share: boolean;
+  readonly hold: number;
+  readonly label: string;
+  /** Asked before anything is counted or bound; throws if a limit is reached. */
+  readonly check_quota: () => void;
+}
+
+export interface Granted {
+  readonly lease: Lease;
+  /** The lease was held: this is the same socket. */
+  readonly resumed: boolean;
+  /** Takes it all back, if the grant could not be recorded. */
+  readonly undo: () => void;
+}
+
+export class LeaseTable {
+  readonly #byId = new Map<string, Lease>();
+  readonly #byPort = new Map<string, Set<Lease>>();
+  readonly #byHolder = new Map<Holder, Set<Lease>>();
+  readonly #on_end: (lease: Lease, reason: string) => void;
+
+  /** @param on_end records the end of a lease */
+  constructor(on_end: (lease: Lease, reason: string) => void) {
+    this.#on_end = on_end;
+  }
+
+  get size(): number {
+    return this.#byId.size;
+  }
+
+  get(id: string): Lease | undefined {
+    return this.#byId.get(id);
+  }
+
+  all(): IterableIterator<Lease> {
+    return this.#byId.values();
+  }
+
+  /** @throws a refusal; then nothing has changed */
+  grant(grant: Grant): Granted {
+    const own = this.#find_own(grant);
+    if (own !== undefined && own.references.size === 0) return this.#resume(own, grant);
+    if (own !== undefined && grant.share) return this.#share(own, grant);
+    if (own !== undefined && !(grant.reusePort && own.reusePort))
+      throw refusal(
+        "EADDRINUSE",
+        `${describe_socket(grant)} is active already for uid ${grant.peer.uid} as lease ${own.id}; ask with "share": true for one more reference, or release it first`,
+      );
+    return this.#bind(grant, own === undefined);
+  }
+
+  /** A lease of the same user on the same address; rather a held one, which is waiting for its owner. */
+  #find_own(grant: Grant): Lease | undefined {
+    let active: Lease | undefined;
+    for (const lease of this.#byPort.get(port_key(grant)) ?? []) {
+      if (lease.account !== grant.account || lease.address !== grant.address) continue;
+      if (!still_usable(lease)) {
+        // Its holder has shut the listener down, which every copy of the descriptor shares.
+        if (lease.references.size === 0) this.end(lease, "its listener was shut down by its holder");
+        continue;
+      }
+      if (lease.references.size === 0) return lease;
+      active ??= lease;
+    }
+    return active;
+  }
+
+  #resume(lease: Lease, grant: Grant): Granted {
+    require_same_options(lease, grant);
+    const { hold, label } = lease;
+    clearTimeout(lease.timer);
+    this.#refer(lease, grant.holder);
+    Object.assign(lease, { hold: grant.hold, label: grant.label });
+    const undo = () => {
+      if (lease.fd < 0 || !this.#unrefer(lease, grant.holder, 1)) return;
+      Object.assign(lease, { hold, label });
+      this.#hold(lease);
+    };
+    return { lease, resumed: true, undo };
+  }
+
+  #share(lease: Lease, grant: Grant): Granted {
+    require_same_options(lease, grant);
+    grant.check_quota();
+    this.#refer(lease, grant.holder);
+    count_socket(lease.account, lease.rule, 1);
+    lease.hold = grant.hold;
+    const undo = () => {
+      if (lease.fd >= 0 && this.#unrefer(lease, grant.holder, 1)) count_socket(lease.account, lease.rule, -1);
+    };
+    return { lease, resumed: false, undo };
+  }
+
+  #bind(grant: Grant, first: boolean): Granted {
+    grant.check_quota();
+    if (grant.reusePort) this.#refuse_overlap(grant);
+    const fd = bind_socket(grant, first);
+    const { protocol, address, port, ipv6Only, backlog, reusePort, peer, account, rule, hold, label } = grant;
+    const lease: Lease = {
+      id: randomBytes(12).toString("base64url"),
+      ...{ protocol, address, port, ipv6Only, backlog, reusePort, peer, account, rule, hold, label, fd },
+      since: new Date(),
+      references: new Map(),
+      timer: undefined,
+    };
+    this.#byId.set(lease.id, lease);
+    add_to(this.#byPort, port_key(lease), lease);
+    count_socket(account, rule, 1);
+    this.#refer(lease, grant.holder);
+    return { lease, resumed: false, undo: () => this.#remove(lease) };
+  }
+
+  /** With SO_REUSEPORT the kernel would let another user's socket of the helper's join: see bind_socket. */
+  #refuse_overlap(grant: Grant): void {
+    for (const other of this.#byPort.get(port_key(grant)) ?? [])
+      if (
+        other.account !== grant.account &&
+        (other.address === grant.address || is_wildcard(other.address) || is_wildcard(grant.address))
+      )
+        throw refusal(
+          "EADDRINUSE",
+          `${describe_socket(grant)} is taken by another user's lease; take another port, or ask an operator to revoke it`,
+        );
+  }
+
+  #refer(lease: Lease, holder: Holder): void {
+    lease.references.set(holder, (lease.references.get(holder) ?? 0) + 1);
+    add_to(this.#byHolder, holder, lease);
+  }
+
+  /** Takes up to `count` references of a holder away. @returns how many it had of them */
+  #unrefer(lease: Lease, holder: Holder, count: number): number {
+    const had = lease.references.get(holder) ?? 0;
+    const taken = Math.min(count, had);
+    if (had > taken) lease.references.set(holder, had - taken);
+    else {
+      lease.references.delete(holder);
+      remove_from(this.#byHolder, holder, lease);
+    }
+    return taken;
+  }
+
+  #hold(lease: Lease): void {
+    lease.timer = setTimeout(
+      () => this.end(lease, `its owner did not come back within ${lease.hold} s`),
+      lease.hold * 1000,
+    );
+  }
+
+  /** A connection is gone: what nobody else refers to is held, or ended. */
+  leave(holder: Holder): void {
+    for (const lease of [...(this.#byHolder.get(holder) ?? [])]) {
+      const left = this.#unrefer(lease, holder, Number.POSITIVE_INFINITY);
+      const last = lease.references.size === 0;
+      for (let i = last ? 1 : 0; i < left; i++) count_socket(lease.account, lease.rule, -1); // a held one counts once
+      if (!last) continue;
+      if (lease.hold > 0) this.#hold(lease);
+      else this.end(lease, "its owner's connection closed");
+    }
+  }
+
+  /** Gives up one reference of the holder's, or, where it has none, the whole lease. */
+  release(lease: Lease, holder: Holder): void {
+    if (this.#unrefer(lease, holder, 1) === 0 || lease.references.size === 0) this.end(lease, "released");
+    else count_socket(lease.account, lease.rule, -1);
+  }
+
+  /** Takes the socket itself back from all who have a copy. @throws a refusal if its holder has prevented that */
+  revoke(lease: Lease, reason: string): void {
+    const result = native().revokeSocket(lease.fd);
+    if (result < 0)
+      throw refusal(
+        "EACCES",
+        `lease ${lease.id} cannot be revoked: its holder has locked a socket filter of its own (${errno_name(result)}); it was shut down once; stop the program that has it (\`ss -lnp\`)`,
+      );
+    this.end(lease, reason);
+  }
+
+  end(lease: Lease, reason: string): void {
+    if (lease.fd < 0) return;
+    this.#remove(lease);
+    this.#on_end(lease, reason);
+  }
+
+  #remove(lease: Lease): void {
+    if (lease.fd < 0) return;
+    let counted = 0;
+    for (const [holder, count] of [...lease.references]) {
+      counted += count;
+      this.#unrefer(lease, holder, count);
+    }
+    for (let i = 0; i < Math.max(1, counted); i++) count_socket(lease.account, lease.rule, -1);
+    clearTimeout(lease.timer);
+    this.#byId.delete(lease.id);
+    remove_from(this.#byPort, port_key(lease), lease);
+    closeSync(lease.fd);
+    lease.fd = -1;
+  }
+}
+
+const port_key = ({ protocol, port }: Binding) => `${protocol} ${port}`;
+
+function add_to<K>(index: Map<K, Set<Lease>>, key: K, lease: Lease): void {
+  const set = index.get(key);
+  if (set === undefined) index.set(key, new Set([lease]));
+  else set.add(lease);
+}
+
+function remove_from<K>(index: Map<K, Set<Lease>>, key: K, lease: Lease): void {
+  const set = index.get(key);
+  set?.delete(lease);
+  if (set?.size === 0) index.delete(key);
+}
+
+/** A holder may shut down or even close its copy; the helper's copy shows whether a TCP one still listens (SO_ACCEPTCONN). */
+function still_usable(lease: Lease): boolean {
+  const info = native().socketInfo(lease.fd);
+  return typeof info !== "number" && (lease.protocol === "udp" || info[1] === 1);
+}
+
+function require_same_options(lease: Lease, grant: Grant): void {
+  if (lease.ipv6Only !== grant.ipv6Only || lease.reusePort !== grant.reusePort)
+    throw refusal(
+      "EADDRINUSE",
+      `${describe_socket(grant)} is there already as lease ${lease.id}, with another ipv6Only or reusePort; ask with the same, or release it first`,
+    );
+}

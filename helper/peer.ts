@@ -1,0 +1,36 @@
+/**
+ * Who is at the other end of a connection: the kernel's word about connect(), never the peer's and never a look-up by pid.
+ * Where the helper runs in a user namespace that does not map all ids, the kernel says 65534 for each it cannot name
+ * there, so that number then means "someone", and "someone" gets nothing.
+ */
+import { readFileSync } from "node:fs";
+import { errno_name, native } from "../shared/native.js";
+import type { Peer } from "./policy.js";
+
+const ALL_IDS = 4_294_967_295;
+
+/** The overflow id of a kind ("uid" or "gid") if some id is not mapped here, else undefined. */
+export function overflow_id(
+  kind: "uid" | "gid",
+  read = (file: string) => readFileSync(file, "utf8"),
+): number | undefined {
+  const ranges = read(`/proc/self/${kind}_map`)
+    .trim()
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/).map(Number));
+  const mapped = ranges.reduce((sum, [, , length = 0]) => sum + length, 0);
+  return mapped >= ALL_IDS ? undefined : Number(read(`/proc/sys/kernel/overflow${kind}`));
+}
+
+let overflow: { uid: number | undefined; gid: number | undefined } | undefined;
+
+/** @throws Error if the kernel does not tell (before Linux 4.13 it knows no SO_PEERGROUPS) */
+export function read_peer(fd: number): Peer {
+  const ids = native().peerCredentials(fd);
+  if (typeof ids === "number") throw new Error(`the kernel does not tell who connected: ${errno_name(ids)}`);
+  overflow ??= { uid: overflow_id("uid"), gid: overflow_id("gid") };
+  const [pid, uid, gid] = ids as unknown as [number, number, number];
+  const groups = Array.from(ids.subarray(3)).filter((group) => group !== overflow?.gid);
+  const unmapped = uid === overflow.uid || gid === overflow.gid;
+  return unmapped ? { pid, uid, gid, groups, unmapped } : { pid, uid, gid, groups };
+}

@@ -1,0 +1,148 @@
+/**
+ * Who may have what. Default deny; rules are tried in order and the first that matches wins. `decide` is a pure function:
+ * no system call, no clock, no state, so that what the tests say of it holds everywhere.
+ */
+import { BlockList } from "node:net";
+import { describe_socket, family_of, is_wildcard } from "./address.js";
+
+/** The connected process as the kernel named it at connect(). */
+export interface Peer {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Supplementary groups. */
+  readonly groups: readonly number[];
+  /** True if the kernel has no id here for this user and says the overflow id (65534) instead. Such a peer is nobody. */
+  readonly unmapped?: boolean;
+}
+
+/** A socket that is asked for; `address` is canonical. */
+export interface Wanted {
+  readonly protocol: "tcp" | "udp";
+  readonly address: string;
+  readonly port: number;
+  readonly ipv6Only: boolean;
+}
+
+/** A rule, its names resolved. Members that a rule file has too mean the same. */
+export interface Rule {
+  readonly name: string;
+  readonly uids: ReadonlySet<number>;
+  readonly gids: ReadonlySet<number>;
+  readonly protocols: ReadonlySet<string>;
+  readonly addresses: Addresses;
+  /** [first, last], both included. */
+  readonly ports: readonly (readonly [number, number])[];
+  readonly maxSockets: number;
+  readonly maxHoldSeconds: number;
+  readonly reusePort: boolean;
+  readonly share: boolean;
+}
+
+export interface Addresses {
+  readonly any: boolean;
+  /** Canonical literals, and a family's wildcard where the whole family (/0) is allowed. */
+  readonly literals: ReadonlySet<string>;
+  readonly networks: BlockList;
+}
+
+export interface Policy {
+  readonly rules: readonly Rule[];
+  /** Positions in `rules` by who is named there, so that the rules of others cost nothing. */
+  readonly byUid: ReadonlyMap<number, readonly number[]>;
+  readonly byGid: ReadonlyMap<number, readonly number[]>;
+}
+
+export interface Decision {
+  /** The rule that allows it; undefined if none does. */
+  readonly rule: Rule | undefined;
+  /** What decided, and if nothing allows it what the nearest rule lacks and what to do. */
+  readonly reason: string;
+}
+
+export function make_policy(rules: readonly Rule[]): Policy {
+  const byUid = new Map<number, number[]>();
+  const byGid = new Map<number, number[]>();
+  const add = (index: Map<number, number[]>, id: number, position: number) => {
+    const positions = index.get(id);
+    if (positions === undefined) index.set(id, [position]);
+    else positions.push(position);
+  };
+  for (const [position, rule] of rules.entries()) {
+    for (const uid of rule.uids) add(byUid, uid, position);
+    for (const gid of rule.gids) add(byGid, gid, position);
+  }
+  return { rules, byUid, byGid };
+}
+
+/** Positions of the rules that name this peer, in order. */
+function rules_naming(policy: Policy, peer: Peer): readonly number[] {
+  if (peer.unmapped === true) return [];
+  const lists = [policy.byUid.get(peer.uid), ...[peer.gid, ...peer.groups].map((gid) => policy.byGid.get(gid))];
+  const found = lists.filter((list) => list !== undefined);
+  if (found.length <= 1) return found[0] ?? [];
+  return [...new Set(found.flat())].sort((a, b) => a - b);
+}
+
+const covers_protocol = (rule: Rule, wanted: Wanted) => rule.protocols.has(wanted.protocol);
+const covers_port = (rule: Rule, wanted: Wanted) =>
+  rule.ports.some(([first, last]) => wanted.port >= first && wanted.port <= last);
+
+function covers_address({ addresses }: Rule, { address }: Wanted): boolean {
+  if (addresses.any || addresses.literals.has(address)) return true;
+  return !is_wildcard(address) && addresses.networks.check(address, family_of(address) === 6 ? "ipv6" : "ipv4");
+}
+
+/** What the rule lacks to allow it, besides who. */
+function lacking(rule: Rule, wanted: Wanted): string[] {
+  const lacks: string[] = [];
+  if (!covers_protocol(rule, wanted)) lacks.push(`${wanted.protocol} in its protocols`);
+  if (!covers_port(rule, wanted)) lacks.push(`${wanted.port} in its ports`);
+  if (!covers_address(rule, wanted)) lacks.push(`${wanted.address} in its addresses`);
+  return lacks;
+}
+
+function first_match(policy: Policy, positions: readonly number[], wanted: Wanted): Rule | undefined {
+  for (const position of positions) {
+    const rule = policy.rules[position] as Rule;
+    if (covers_port(rule, wanted) && covers_protocol(rule, wanted) && covers_address(rule, wanted)) return rule;
+  }
+  return undefined;
+}
+
+/** The rule that comes nearest, and all that it lacks; the one named first where several are as near. */
+function nearest(policy: Policy, named: readonly number[], wanted: Wanted): string {
+  const mine = new Set(named);
+  let best: { rule: Rule; lacks: string[] } | undefined;
+  for (const [position, rule] of policy.rules.entries()) {
+    const lacks = lacking(rule, wanted);
+    if (!mine.has(position)) lacks.unshift("this user in its users or groups");
+    if (best === undefined || lacks.length < best.lacks.length) best = { rule, lacks };
+  }
+  if (best === undefined) return "there are no rules; an admin adds one and reloads";
+  return `the nearest rule, "${best.rule.name}", lacks ${best.lacks.join(" and ")}; an admin adds what is meant and reloads`;
+}
+
+function describe_peer({ uid, gid, groups }: Peer): string {
+  return `uid ${uid} (groups ${[...new Set([gid, ...groups])].join(", ")})`;
+}
+
+/** May this peer have this socket? `::` without ipv6Only takes IPv4 connections too and so needs 0.0.0.0 as well. */
+export function decide(policy: Policy, peer: Peer, wanted: Wanted): Decision {
+  if (peer.unmapped === true)
+    return {
+      rule: undefined,
+      reason: `${describe_socket(wanted)} is not allowed to a peer whose user the kernel does not know in the helper's user namespace; run it as a user that is mapped there`,
+    };
+  const named = rules_naming(policy, peer);
+  const rule = first_match(policy, named, wanted);
+  const dual = wanted.address === "::" && !wanted.ipv6Only ? { ...wanted, address: "0.0.0.0" } : undefined;
+  if (rule !== undefined && (dual === undefined || first_match(policy, named, dual) !== undefined))
+    return { rule, reason: `rule "${rule.name}" allows ${describe_socket(wanted)} to ${describe_peer(peer)}` };
+  const missing = rule === undefined || dual === undefined ? wanted : dual;
+  const too = missing === wanted ? "" : ", which it takes too unless ipv6Only is true,";
+  return {
+    rule: undefined,
+    reason: `${describe_socket(wanted)} is not allowed to ${describe_peer(peer)}: for ${missing.address}${too} ${nearest(policy, named, missing)}`,
+  };
+}

@@ -1,0 +1,82 @@
+/** Rules as written become rules as decided by: names to ids, ranges to numbers, addresses to their canonical form. */
+import { BlockList } from "node:net";
+import type { Principal, RuleEntry } from "../shared/config-schema.js";
+import { canonical_address, family_of } from "./address.js";
+import type { Addresses, Rule } from "./policy.js";
+import { find_group, find_user } from "./posix.js";
+
+/** Takes note of what is wrong, and where (a JSON pointer below the rule). */
+export type Note = (pointer: string, message: string) => void;
+
+function read_addresses(entries: readonly string[], note: Note): Addresses {
+  const literals = new Set<string>();
+  const networks = new BlockList();
+  for (const [i, entry] of entries.entries()) {
+    if (entry === "*") continue;
+    const [text, prefix] = entry.split("/") as [string, string?];
+    const address = canonical_address(text);
+    if (address === undefined) {
+      note(`/addresses/${i}`, `"${entry}" is neither *, nor an IP address, nor a network`);
+      continue;
+    }
+    const bits = family_of(address) === 6 ? 128 : 32;
+    const length = prefix === undefined ? bits : Number(prefix);
+    if (family_of(text) !== family_of(address) && prefix !== undefined) {
+      note(`/addresses/${i}`, `write the network ${entry} as IPv4`);
+    } else if (length > bits) note(`/addresses/${i}`, `a prefix of ${address} has at most ${bits} bits, not ${length}`);
+    else if (length === bits) literals.add(address);
+    else {
+      networks.addSubnet(address, length, bits === 128 ? "ipv6" : "ipv4");
+      if (length === 0) literals.add(bits === 128 ? "::" : "0.0.0.0");
+    }
+  }
+  return { any: entries.includes("*"), literals, networks };
+}
+
+function read_ports(entries: readonly (number | string)[], note: Note): [number, number][] {
+  return entries.map((entry, i) => {
+    const [first, last = first] = String(entry).split("-").map(Number) as [number, number?];
+    if (first < 1 || last > 65_535 || first > last) note(`/ports/${i}`, `"${entry}" is not a range within 1-65535`);
+    return [first, last];
+  });
+}
+
+/** User names or numbers as uids; an unknown name is noted. */
+export function read_users(entries: readonly Principal[], pointer: string, note: Note): Set<number> {
+  return new Set(
+    entries.flatMap((entry, i) => {
+      const user = find_user(entry);
+      if (user === undefined) note(`${pointer}/${i}`, `there is no user "${entry}"`);
+      return user === undefined ? [] : [user.uid];
+    }),
+  );
+}
+
+/** Group names or numbers as gids; an unknown name is noted. */
+export function read_groups(entries: readonly Principal[], pointer: string, note: Note): Set<number> {
+  return new Set(
+    entries.flatMap((entry, i) => {
+      const group = find_group(entry);
+      if (group === undefined) note(`${pointer}/${i}`, `there is no group "${entry}"`);
+      return group === undefined ? [] : [group.gid];
+    }),
+  );
+}
+
+/** @param note is called for each fault; the rule is of use only if it was not */
+export function read_rule(entry: RuleEntry, note: Note): Rule {
+  if (entry.users.length + entry.groups.length === 0) note("/users", "names nobody, and neither does groups; name one");
+  if (entry.ports.length === 0) note("/ports", "is empty; name a port");
+  return {
+    name: entry.name,
+    uids: read_users(entry.users, "/users", note),
+    gids: read_groups(entry.groups, "/groups", note),
+    protocols: new Set(entry.protocols),
+    addresses: read_addresses(entry.addresses, note),
+    ports: read_ports(entry.ports, note),
+    maxSockets: entry.maxSockets,
+    maxHoldSeconds: entry.maxHoldSeconds,
+    reusePort: entry.reusePort,
+    share: entry.share,
+  };
+}

@@ -1,0 +1,65 @@
+/**
+ * The addon's loader and its types. It is looked for beside this file and nowhere else: no environment variable, no search.
+ * A call's result is a number >= 0, or -errno (`os.constants.errno`). The calls themselves are described in native/*.c.
+ */
+import { createRequire } from "node:module";
+import { getSystemErrorName } from "node:util";
+import { message_of } from "./errors.js";
+
+/** [1 if TCP else 0, 1 if listening, port, address, 1 if IPv6 only] */
+export type SocketInfo = [stream: number, listening: number, port: number, address: string, ipv6Only: number];
+
+export interface Native {
+  bindSocket(
+    stream: boolean,
+    address: string,
+    port: number,
+    ipv6Only: boolean,
+    reusePort: boolean,
+    backlog: number,
+  ): number;
+  socketInfo(fd: number): SocketInfo | number;
+  revokeSocket(fd: number): number;
+  lockFile(fd: number): number;
+  openUnix(path: string, backlog: number): number;
+  acceptUnix(fd: number): number;
+  /** [pid, uid, gid, ...supplementary groups] at the time of connect(). */
+  peerCredentials(fd: number): Uint32Array | number;
+  receive(fd: number, bytes: Uint8Array): number;
+  receiveWithFds(fd: number, bytes: Uint8Array, fds: Int32Array): number;
+  send(fd: number, bytes: Uint8Array, fds: Int32Array, fdCount: number): number;
+  pollStart(call: (count: number) => void): Int32Array;
+  pollWatch(fd: number, mask: number): number;
+  pollRef(keep: boolean): number;
+  lockDown(uid: number, gid: number, asRoot: boolean): void;
+}
+
+/** The most descriptors that one message can carry (SCM_MAX_FD, unix(7)). */
+export const MAX_FDS = 253;
+
+/** @throws Error that says how to build it */
+function load_native(): Native {
+  try {
+    return createRequire(import.meta.url)("./native/lowport.node") as Native;
+  } catch (error) {
+    throw new Error(
+      `lowport: its addon cannot be loaded (${message_of(error)}). ` +
+        (process.platform === "linux"
+          ? "Build it with `npm run build`; a C compiler is needed."
+          : "It exists on Linux only."),
+    );
+  }
+}
+
+let loaded: Native | undefined;
+
+/** The addon, loaded at its first use. @throws Error that says how to build it */
+export function native(): Native {
+  loaded ??= load_native();
+  return loaded;
+}
+
+/** The name of a call's -errno result: `errno_name(-13)` is "EACCES". */
+export function errno_name(result: number): string {
+  return getSystemErrorName(result);
+}

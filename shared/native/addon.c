@@ -1,0 +1,86 @@
+/* The calls that Node lacks, and nothing else: each is one system call or one fixed sequence of them, without policy.
+ * This file registers them and converts their arguments; the others hold them by subject. */
+#include "addon.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+static bool get_int(napi_env env, napi_value value, int32_t *out) {
+    double number;
+    if (napi_get_value_double(env, value, &number) != napi_ok || !(number >= INT32_MIN && number <= INT32_MAX))
+        return false;
+    *out = (int32_t)number;
+    return number == (double)*out;
+}
+
+static bool get_string(napi_env env, napi_value value, char *out, size_t size) {
+    size_t length = 0;
+    /* Asked for its length first: a copy would be cut short in silence, and a NUL would hide what follows it. */
+    return napi_get_value_string_utf8(env, value, NULL, 0, &length) == napi_ok && length < size &&
+           napi_get_value_string_utf8(env, value, out, size, NULL) == napi_ok && strlen(out) == length;
+}
+
+static bool get_view(napi_env env, napi_value value, napi_typedarray_type wanted, void **data, size_t *length) {
+    bool is = false;
+    napi_typedarray_type type;
+    return napi_is_typedarray(env, value, &is) == napi_ok && is &&
+           napi_get_typedarray_info(env, value, &type, length, data, NULL, NULL) == napi_ok && type == wanted;
+}
+
+bool get_args(napi_env env, napi_callback_info info, const char *format, ...) {
+    napi_value args[8];
+    size_t count = strlen(format), got = count;
+    va_list out;
+    bool ok = napi_get_cb_info(env, info, &got, args, NULL, NULL) == napi_ok && got == count;
+    va_start(out, format);
+    for (size_t i = 0; ok && i < count; i++) {
+        if (format[i] == 'i')
+            ok = get_int(env, args[i], va_arg(out, int32_t *));
+        else if (format[i] == 'b')
+            ok = napi_get_value_bool(env, args[i], va_arg(out, bool *)) == napi_ok;
+        else if (format[i] == 'v')
+            *va_arg(out, napi_value *) = args[i];
+        else {
+            void **data = va_arg(out, void **); /* the char * itself for 's' */
+            if (format[i] == 's')
+                ok = get_string(env, args[i], (char *)data, va_arg(out, size_t));
+            else
+                ok = get_view(env, args[i], format[i] == 'u' ? napi_uint8_array : napi_int32_array, data,
+                              va_arg(out, size_t *));
+        }
+    }
+    va_end(out);
+    if (!ok)
+        napi_throw_type_error(env, NULL, "lowport addon: an argument is missing or of another type");
+    return ok;
+}
+
+napi_value make_int(napi_env env, int64_t value) {
+    napi_value out = NULL;
+    napi_create_int64(env, value, &out);
+    return out;
+}
+
+napi_value make_result(napi_env env, int64_t value) {
+    return make_int(env, value < 0 ? -errno : value);
+}
+
+NAPI_MODULE_INIT() {
+    static const struct {
+        const char *name;
+        napi_callback call;
+    } table[] = {
+        {"bindSocket", bind_socket},       {"socketInfo", socket_info},   {"revokeSocket", revoke_socket},
+        {"lockFile", lock_file},           {"openUnix", open_unix}, {"acceptUnix", accept_unix},
+        {"peerCredentials", peer_credentials}, {"receive", receive_bytes}, {"receiveWithFds", receive_with_fds},
+        {"send", send_with_fds},           {"pollStart", poll_start},     {"pollWatch", poll_watch},
+        {"pollRef", poll_ref},             {"lockDown", lock_down},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        napi_value function;
+        if (napi_create_function(env, table[i].name, NAPI_AUTO_LENGTH, table[i].call, NULL, &function) != napi_ok ||
+            napi_set_named_property(env, exports, table[i].name, function) != napi_ok)
+            return NULL;
+    }
+    return exports;
+}

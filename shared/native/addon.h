@@ -1,0 +1,39 @@
+/* What the files of this addon share: how arguments come in and how results go out.
+ *
+ * Convention: a method returns a number >= 0, or -errno. Nothing throws but a caller's type error and lock_down(),
+ * because an exception costs more than the system call it would report.
+ */
+#ifndef LOWPORT_ADDON_H
+#define LOWPORT_ADDON_H
+
+#define _GNU_SOURCE /* accept4, struct ucred, setresuid */
+#include <errno.h>
+#include <node_api.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* SCM_MAX_FD of the kernel: the most descriptors that one message can carry (unix(7)). */
+#define MAX_FDS 253
+
+/* Reads the arguments by a format, a letter each; false, with a TypeError pending, if one does not fit:
+ *   i  a 32-bit integer                      int32_t *
+ *   b  a boolean                             bool *
+ *   s  a string without NUL that fits        char *, size_t size
+ *   u  a Uint8Array, as a view               uint8_t **, size_t *bytes
+ *   n  an Int32Array, as a view              int32_t **, size_t *elements
+ *   v  any value                             napi_value *
+ */
+bool get_args(napi_env env, napi_callback_info info, const char *format, ...);
+
+napi_value make_int(napi_env env, int64_t value);
+/* The result of a system call: itself if it is not negative, else -errno. */
+napi_value make_result(napi_env env, int64_t value);
+
+typedef napi_value method(napi_env env, napi_callback_info info);
+method bind_socket, socket_info, revoke_socket, lock_file;                                               /* socket.c */
+method open_unix, accept_unix, peer_credentials, receive_bytes, receive_with_fds, send_with_fds;      /* unix.c */
+method poll_start, poll_watch, poll_ref;                                                                 /* poll.c */
+method lock_down;                                                                                        /* lockdown.c */
+
+#endif

@@ -1,0 +1,135 @@
+/* Readiness of descriptors that Node does not know, in Node's own event loop: one epoll set for the environment (main
+ * thread or worker), itself watched by one uv_poll handle. So a connection costs one epoll_ctl and no JavaScript object
+ * of Node's, and a loop turn brings all ready descriptors in one call.
+ *
+ * libuv's functions are declared here and not taken from uv.h, which Node-API's headers lack: they are part of libuv's
+ * stable ABI since 1.19, the handle's size is asked at run time and its type number is checked by name. */
+#include "addon.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+typedef struct uv_handle_s uv_handle_t; /* opaque: any libuv handle */
+enum { UV_POLL = 8, UV_READABLE = 1, MAX_EVENTS = 64 };
+extern size_t uv_handle_size(int type);
+extern const char *uv_handle_type_name(int type);
+extern void *uv_handle_get_data(const uv_handle_t *handle);
+extern void uv_handle_set_data(uv_handle_t *handle, void *data);
+extern int uv_poll_init(struct uv_loop_s *loop, uv_handle_t *handle, int fd);
+extern int uv_poll_start(uv_handle_t *handle, int events, void (*call)(uv_handle_t *, int, int));
+extern void uv_close(uv_handle_t *handle, void (*call)(uv_handle_t *));
+extern void uv_ref(uv_handle_t *handle);
+extern void uv_unref(uv_handle_t *handle);
+
+struct poller {
+    int epoll;
+    uv_handle_t *handle;
+    napi_env env;
+    napi_async_context context;
+    napi_ref call, events_array;
+    int32_t *events; /* the memory of events_array: fd, mask, fd, mask, ... */
+    napi_async_cleanup_hook_handle hook;
+};
+
+static void on_closed(uv_handle_t *handle) {
+    struct poller *poller = uv_handle_get_data(handle);
+    close(poller->epoll);
+    napi_remove_async_cleanup_hook(poller->hook);
+    free(handle);
+    free(poller);
+}
+
+/* The environment ends (a worker stops, the process exits): libuv must not be left with an open handle. */
+static void on_teardown(napi_async_cleanup_hook_handle hook, void *data) {
+    (void)hook;
+    uv_close(((struct poller *)data)->handle, on_closed);
+}
+
+static void on_ready(uv_handle_t *handle, int status, int ready) {
+    struct poller *poller = uv_handle_get_data(handle);
+    struct epoll_event events[MAX_EVENTS];
+    napi_env env = poller->env;
+    napi_handle_scope scope;
+    napi_value call, global, error, count;
+    (void)status, (void)ready;
+
+    int n = epoll_wait(poller->epoll, events, MAX_EVENTS, 0);
+    if (n <= 0 || napi_open_handle_scope(env, &scope) != napi_ok)
+        return;
+    for (int i = 0; i < n; i++) {
+        poller->events[2 * i] = events[i].data.fd;
+        poller->events[2 * i + 1] = (int32_t)events[i].events;
+    }
+    if (napi_get_reference_value(env, poller->call, &call) == napi_ok && napi_get_global(env, &global) == napi_ok &&
+        napi_create_int32(env, n, &count) == napi_ok &&
+        napi_make_callback(env, poller->context, global, call, 1, &count, NULL) == napi_pending_exception &&
+        napi_get_and_clear_last_exception(env, &error) == napi_ok)
+        napi_fatal_exception(env, error); /* becomes 'uncaughtException', as from any other callback */
+    napi_close_handle_scope(env, scope);
+}
+
+/* pollStart(call) -> Int32Array. From then on `call(n)` runs with n pairs (fd, epoll mask) in that array. Once for an
+ * environment. */
+napi_value poll_start(napi_env env, napi_callback_info info) {
+    napi_value call, name, buffer, events;
+    struct uv_loop_s *loop;
+    void *old = NULL;
+    struct poller *poller = calloc(1, sizeof *poller);
+    uv_handle_t *handle = calloc(1, uv_handle_size(UV_POLL));
+
+    if (!poller || !handle || !get_args(env, info, "v", &call))
+        return NULL;
+    poller->env = env;
+    poller->handle = handle;
+    poller->epoll = epoll_create1(EPOLL_CLOEXEC);
+    uv_handle_set_data(handle, poller);
+    if (strcmp(uv_handle_type_name(UV_POLL), "poll") == 0 && napi_get_instance_data(env, &old) == napi_ok && !old &&
+        napi_create_arraybuffer(env, sizeof(int32_t[2 * MAX_EVENTS]), (void **)&poller->events, &buffer) == napi_ok &&
+        napi_create_typedarray(env, napi_int32_array, 2 * MAX_EVENTS, buffer, 0, &events) == napi_ok &&
+        napi_create_reference(env, call, 1, &poller->call) == napi_ok &&
+        napi_create_reference(env, events, 1, &poller->events_array) == napi_ok &&
+        napi_create_string_utf8(env, "lowport", NAPI_AUTO_LENGTH, &name) == napi_ok &&
+        napi_async_init(env, NULL, name, &poller->context) == napi_ok && poller->epoll >= 0 &&
+        napi_get_uv_event_loop(env, &loop) == napi_ok && uv_poll_init(loop, handle, poller->epoll) == 0 &&
+        uv_poll_start(handle, UV_READABLE, on_ready) == 0 &&
+        napi_set_instance_data(env, poller, NULL, NULL) == napi_ok &&
+        napi_add_async_cleanup_hook(env, on_teardown, poller, &poller->hook) == napi_ok)
+        return events;
+    /* Nothing is freed: the process cannot go on without its event loop. */
+    napi_throw_error(env, "ERR_LOWPORT_POLL", "lowport addon: this event loop cannot be used");
+    return NULL;
+}
+
+static struct poller *get_poller(napi_env env) {
+    void *data = NULL;
+    if (napi_get_instance_data(env, &data) != napi_ok || !data)
+        napi_throw_error(env, "ERR_LOWPORT_POLL", "lowport addon: pollStart was not called");
+    return data;
+}
+
+/* pollWatch(fd, mask) -> 0. A mask of 0 forgets the descriptor; any other one replaces the mask before. */
+napi_value poll_watch(napi_env env, napi_callback_info info) {
+    int32_t fd, mask;
+    struct poller *poller = get_poller(env);
+    if (!poller || !get_args(env, info, "ii", &fd, &mask))
+        return NULL;
+    struct epoll_event event = {.events = (uint32_t)mask, .data = {.fd = fd}};
+    if (mask == 0)
+        return make_result(env, epoll_ctl(poller->epoll, EPOLL_CTL_DEL, fd, NULL));
+    int result = epoll_ctl(poller->epoll, EPOLL_CTL_MOD, fd, &event);
+    if (result < 0 && errno == ENOENT)
+        result = epoll_ctl(poller->epoll, EPOLL_CTL_ADD, fd, &event);
+    return make_result(env, result);
+}
+
+/* pollRef(keep) -> 0. Whether the watched descriptors keep the process alive. */
+napi_value poll_ref(napi_env env, napi_callback_info info) {
+    bool keep;
+    struct poller *poller = get_poller(env);
+    if (!poller || !get_args(env, info, "b", &keep))
+        return NULL;
+    (keep ? uv_ref : uv_unref)(poller->handle);
+    return make_int(env, 0);
+}

@@ -1,0 +1,153 @@
+/* The control socket (AF_UNIX, SOCK_STREAM): who is at the other end, and bytes with descriptors in both directions. */
+#include "addon.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#ifndef SO_PEERGROUPS
+#define SO_PEERGROUPS 59
+#endif
+
+/* openUnix(path, backlog) -> fd, connected to `path`, or with a backlog above 0 bound to it and listening. Connecting never
+ * blocks: -EAGAIN when the helper's queue of new connections is full. */
+napi_value open_unix(napi_env env, napi_callback_info info) {
+    int32_t backlog;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct sockaddr *name = (struct sockaddr *)&address;
+    if (!get_args(env, info, "si", address.sun_path, sizeof address.sun_path, &backlog))
+        return NULL;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd >= 0 && (backlog > 0 ? bind(fd, name, sizeof address) < 0 || listen(fd, backlog) < 0
+                                : connect(fd, name, sizeof address) < 0)) {
+        int error = errno;
+        close(fd);
+        return make_int(env, -error);
+    }
+    return make_result(env, fd);
+}
+
+/* acceptUnix(fd) -> fd of the new connection. */
+napi_value accept_unix(napi_env env, napi_callback_info info) {
+    int32_t fd;
+    if (!get_args(env, info, "i", &fd))
+        return NULL;
+    return make_result(env, accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
+}
+
+/* peerCredentials(fd) -> Uint32Array [pid, uid, gid, ...supplementary groups] as they were at connect() (unix(7)),
+ * or -errno. Asking the kernel about the socket, and never about the pid: a pid may by now be another program, or the
+ * same one after exec of a setuid file (CVE-2014-0181, CVE-2021-3560). */
+napi_value peer_credentials(napi_env env, napi_callback_info info) {
+    napi_value buffer, out;
+    int32_t fd;
+    struct ucred peer;
+    socklen_t length = sizeof peer;
+    gid_t few[64], *groups = few;
+    socklen_t groups_length = sizeof few;
+    uint32_t *data;
+
+    if (!get_args(env, info, "i", &fd))
+        return NULL;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
+        return make_result(env, -1);
+    int result = getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &groups_length);
+    if (result < 0 && errno == ERANGE) { /* the kernel has put the length it needs there */
+        groups = malloc(groups_length);
+        result = groups ? getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &groups_length) : -1;
+    }
+    if (result < 0)
+        out = make_result(env, -1);
+    else {
+        size_t count = 3 + groups_length / sizeof(gid_t);
+        if (napi_create_arraybuffer(env, count * sizeof *data, (void **)&data, &buffer) != napi_ok ||
+            napi_create_typedarray(env, napi_uint32_array, count, buffer, 0, &out) != napi_ok)
+            out = NULL;
+        else {
+            data[0] = (uint32_t)peer.pid;
+            data[1] = peer.uid;
+            data[2] = peer.gid;
+            memcpy(data + 3, groups, groups_length);
+        }
+    }
+    if (groups != few)
+        free(groups);
+    return out;
+}
+
+/* receive(fd, bytes) -> count; 0 at the end. Gives the kernel no room for control data, so descriptors that the peer
+ * sends are closed by the kernel and never reach this process. */
+napi_value receive_bytes(napi_env env, napi_callback_info info) {
+    int32_t fd;
+    uint8_t *data;
+    size_t length;
+    if (!get_args(env, info, "iu", &fd, &data, &length))
+        return NULL;
+    return make_result(env, recv(fd, data, length, MSG_DONTWAIT));
+}
+
+/* receiveWithFds(fd, bytes, fds) -> count of bytes; fds[0] is the count of descriptors, which follow from fds[1].
+ * -EMFILE if the kernel could not hand over all of them (MSG_CTRUNC); those that came are closed. */
+napi_value receive_with_fds(napi_env env, napi_callback_info info) {
+    int32_t fd, *fds;
+    uint8_t *data;
+    size_t length, fds_length, count = 0;
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int) * MAX_FDS)];
+
+    if (!get_args(env, info, "iun", &fd, &data, &length, &fds, &fds_length))
+        return NULL;
+    if (fds_length < MAX_FDS + 1)
+        return make_int(env, -EINVAL);
+    struct iovec part = {.iov_base = data, .iov_len = length};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (got < 0)
+        return make_result(env, -1);
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t here = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        if (count + here > MAX_FDS) /* cannot be: the control buffer holds no more */
+            here = MAX_FDS - count;
+        memcpy(fds + 1 + count, CMSG_DATA(c), here * sizeof(int));
+        count += here;
+    }
+    if (message.msg_flags & MSG_CTRUNC) {
+        for (size_t i = 1; i <= count; i++)
+            close(fds[i]);
+        return make_int(env, -EMFILE);
+    }
+    fds[0] = (int32_t)count;
+    return make_int(env, got);
+}
+
+/* send(fd, bytes, fds, fdCount) -> count of bytes sent. The descriptors travel on the first byte, so they are gone as
+ * soon as the result is above 0. */
+napi_value send_with_fds(napi_env env, napi_callback_info info) {
+    int32_t fd, *fds, fd_count;
+    uint8_t *data;
+    size_t length, fds_length;
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int) * MAX_FDS)];
+
+    if (!get_args(env, info, "iuni", &fd, &data, &length, &fds, &fds_length, &fd_count))
+        return NULL;
+    if (fd_count < 0 || (size_t)fd_count > fds_length || fd_count > MAX_FDS)
+        return make_int(env, -EINVAL);
+    struct iovec part = {.iov_base = data, .iov_len = length};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (fd_count > 0) {
+        size_t size = sizeof(int) * (size_t)fd_count;
+        memset(control, 0, CMSG_SPACE(size));
+        message.msg_control = control;
+        message.msg_controllen = CMSG_SPACE(size);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(size);
+        memcpy(CMSG_DATA(c), fds, size);
+    }
+    return make_result(env, sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL));
+}

@@ -1,0 +1,49 @@
+/** Which function wants to know that which descriptor is ready; one table for an environment (main thread or worker). */
+import { native } from "./native.js";
+
+/** epoll(7) masks. Error and hang-up are always reported. */
+export const READABLE = 0x001;
+export const WRITABLE = 0x004;
+export const HANG_UP = 0x010 | 0x008;
+
+/** Called with the epoll mask that is set. */
+export type Ready = (mask: number) => void;
+
+const watched = new Map<number, Ready>();
+const after: (() => void)[] = [];
+let events: Int32Array | undefined;
+
+function on_ready(count: number): void {
+  if (events === undefined) return;
+  for (let i = 0; i < count; i++) {
+    // A descriptor closed earlier in this turn may stand here still; its number may even be another's by now, who then
+    // reads and gets EAGAIN.
+    watched.get(events[2 * i] as number)?.(events[2 * i + 1] as number);
+  }
+  for (const call of after) call();
+}
+
+/** Watches `fd` for `mask`; replaces what was said of it before. @throws Error if the kernel refuses */
+export function watch(fd: number, mask: number, ready: Ready): void {
+  events ??= native().pollStart(on_ready);
+  // Where the mask is empty the kernel goes on reporting errors and hang-up: EPOLLERR is always in.
+  const result = native().pollWatch(fd, mask | 0x008);
+  if (result < 0) throw Object.assign(new Error(`epoll_ctl on descriptor ${fd}: errno ${-result}`), { errno: result });
+  watched.set(fd, ready);
+}
+
+/** Forgets `fd`; to be called before it is closed. */
+export function unwatch(fd: number): void {
+  if (watched.delete(fd)) native().pollWatch(fd, 0);
+}
+
+/** `call` runs once after all that was ready in one turn of the event loop has been told. */
+export function after_each_turn(call: () => void): void {
+  after.push(call);
+}
+
+/** Whether watched descriptors keep the process alive; they do until this says otherwise. */
+export function keep_alive(keep: boolean): void {
+  events ??= native().pollStart(on_ready);
+  native().pollRef(keep);
+}
