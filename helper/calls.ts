@@ -134,9 +134,9 @@ export function make_dispatcher({
   }
 
   async function execute(request: Request, call: Call): Promise<void> {
+    admit(call);
     if (request.id === undefined)
       throw new LowportError(INVALID_REQUEST, { reason: "a notification is never executed; send an id" });
-    admit(call);
     const response = await server.receive(request, call);
     const error = response?.error;
     if (error === undefined) call.response = response ?? undefined;

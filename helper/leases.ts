@@ -111,9 +111,10 @@ export class LeaseTable {
     this.#refer(lease, grant.holder);
     Object.assign(lease, { hold: grant.hold, label: grant.label });
     const undo = () => {
-      if (lease.fd < 0 || !this.#unrefer(lease, grant.holder, 1)) return;
-      Object.assign(lease, { hold, label });
-      this.#hold(lease);
+      this.#take_back(lease, grant.holder, () => {
+        Object.assign(lease, { hold, label });
+        this.#hold(lease);
+      });
     };
     return { lease, resumed: true, undo };
   }
@@ -123,9 +124,11 @@ export class LeaseTable {
     grant.check_quota();
     this.#refer(lease, grant.holder);
     count_socket(lease.account, lease.rule, 1);
+    const { hold } = lease;
     lease.hold = grant.hold;
     const undo = () => {
-      if (lease.fd >= 0 && this.#unrefer(lease, grant.holder, 1)) count_socket(lease.account, lease.rule, -1);
+      lease.hold = hold;
+      this.#take_back(lease, grant.holder, () => this.#remove(lease));
     };
     return { lease, resumed: false, undo };
   }
@@ -146,7 +149,19 @@ export class LeaseTable {
     add_to(this.#byPort, port_key(lease), lease);
     count_socket(account, rule, 1);
     this.#refer(lease, grant.holder);
-    return { lease, resumed: false, undo: () => this.#remove(lease) };
+    const undo = () => this.#take_back(lease, grant.holder, () => this.#remove(lease));
+    return { lease, resumed: false, undo };
+  }
+
+  /**
+   * Takes one reference back whose grant could not be recorded; `last` does what is left to do if it was the only one.
+   * Others may have come meanwhile, and been recorded: theirs stay.
+   */
+  #take_back(lease: Lease, holder: Holder, last: () => void): void {
+    if (lease.fd < 0) return;
+    const had = this.#unrefer(lease, holder, 1);
+    if (lease.references.size === 0) last();
+    else if (had > 0) count_socket(lease.account, lease.rule, -1);
   }
 
   /** With SO_REUSEPORT the kernel would let another user's socket of the helper's join: see bind_socket. */
@@ -180,6 +195,7 @@ export class LeaseTable {
   }
 
   #hold(lease: Lease): void {
+    clearTimeout(lease.timer);
     lease.timer = setTimeout(
       () => this.end(lease, `its owner did not come back within ${lease.hold} s`),
       lease.hold * 1000,

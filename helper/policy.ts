@@ -2,7 +2,7 @@
  * Who may have what. Default deny; rules are tried in order and the first that matches wins. `decide` is a pure function:
  * no system call, no clock, no state, so that what the tests say of it holds everywhere.
  */
-import { BlockList } from "node:net";
+import type { BlockList } from "node:net";
 import { describe_socket, family_of, is_wildcard } from "./address.js";
 
 /** The connected process as the kernel named it at connect(). */
@@ -43,7 +43,8 @@ export interface Addresses {
   readonly any: boolean;
   /** Canonical literals, and a family's wildcard where the whole family (/0) is allowed. */
   readonly literals: ReadonlySet<string>;
-  readonly networks: BlockList;
+  /** One list a family: a BlockList finds IPv4 addresses in IPv6 networks too (::/0 has ::ffff:0:0/96 in it). */
+  readonly networks: Readonly<Record<4 | 6, BlockList>>;
 }
 
 export interface Policy {
@@ -90,7 +91,8 @@ const covers_port = (rule: Rule, wanted: Wanted) =>
 
 function covers_address({ addresses }: Rule, { address }: Wanted): boolean {
   if (addresses.any || addresses.literals.has(address)) return true;
-  return !is_wildcard(address) && addresses.networks.check(address, family_of(address) === 6 ? "ipv6" : "ipv4");
+  const family = family_of(address);
+  return !is_wildcard(address) && addresses.networks[family].check(address, `ipv${family}`);
 }
 
 /** What the rule lacks to allow it, besides who. */

@@ -10,7 +10,7 @@ export type Note = (pointer: string, message: string) => void;
 
 function read_addresses(entries: readonly string[], note: Note): Addresses {
   const literals = new Set<string>();
-  const networks = new BlockList();
+  const networks = { 4: new BlockList(), 6: new BlockList() };
   for (const [i, entry] of entries.entries()) {
     if (entry === "*") continue;
     const [text, prefix] = entry.split("/") as [string, string?];
@@ -19,15 +19,16 @@ function read_addresses(entries: readonly string[], note: Note): Addresses {
       note(`/addresses/${i}`, `"${entry}" is neither *, nor an IP address, nor a network`);
       continue;
     }
-    const bits = family_of(address) === 6 ? 128 : 32;
+    const family = family_of(address);
+    const bits = family === 6 ? 128 : 32;
     const length = prefix === undefined ? bits : Number(prefix);
-    if (family_of(text) !== family_of(address) && prefix !== undefined) {
+    if (family_of(text) !== family && prefix !== undefined) {
       note(`/addresses/${i}`, `write the network ${entry} as IPv4`);
     } else if (length > bits) note(`/addresses/${i}`, `a prefix of ${address} has at most ${bits} bits, not ${length}`);
     else if (length === bits) literals.add(address);
     else {
-      networks.addSubnet(address, length, bits === 128 ? "ipv6" : "ipv4");
-      if (length === 0) literals.add(bits === 128 ? "::" : "0.0.0.0");
+      networks[family].addSubnet(address, length, `ipv${family}`);
+      if (length === 0) literals.add(family === 6 ? "::" : "0.0.0.0");
     }
   }
   return { any: entries.includes("*"), literals, networks };

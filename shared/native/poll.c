@@ -74,25 +74,36 @@ static void on_ready(uv_handle_t *handle, int status, int ready) {
  * environment. */
 napi_value poll_start(napi_env env, napi_callback_info info) {
     napi_value call, name, buffer, events;
+    napi_valuetype type;
     struct uv_loop_s *loop;
     void *old = NULL;
+
+    if (!get_args(env, info, "v", &call))
+        return NULL;
+    if (napi_typeof(env, call, &type) != napi_ok || type != napi_function ||
+        napi_get_instance_data(env, &old) != napi_ok || old) {
+        napi_throw_type_error(env, NULL, "lowport addon: pollStart takes a function, once");
+        return NULL;
+    }
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (epoll < 0) {
+        napi_throw_error(env, "EMFILE", "lowport addon: no descriptor left for epoll");
+        return NULL;
+    }
     struct poller *poller = calloc(1, sizeof *poller);
     uv_handle_t *handle = calloc(1, uv_handle_size(UV_POLL));
-
-    if (!poller || !handle || !get_args(env, info, "v", &call))
-        return NULL;
-    poller->env = env;
-    poller->handle = handle;
-    poller->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (!poller || !handle)
+        abort();
+    *poller = (struct poller){.env = env, .handle = handle, .epoll = epoll};
     uv_handle_set_data(handle, poller);
-    if (strcmp(uv_handle_type_name(UV_POLL), "poll") == 0 && napi_get_instance_data(env, &old) == napi_ok && !old &&
+    if (strcmp(uv_handle_type_name(UV_POLL), "poll") == 0 &&
         napi_create_arraybuffer(env, sizeof(int32_t[2 * MAX_EVENTS]), (void **)&poller->events, &buffer) == napi_ok &&
         napi_create_typedarray(env, napi_int32_array, 2 * MAX_EVENTS, buffer, 0, &events) == napi_ok &&
         napi_create_reference(env, call, 1, &poller->call) == napi_ok &&
         napi_create_reference(env, events, 1, &poller->events_array) == napi_ok &&
         napi_create_string_utf8(env, "lowport", NAPI_AUTO_LENGTH, &name) == napi_ok &&
-        napi_async_init(env, NULL, name, &poller->context) == napi_ok && poller->epoll >= 0 &&
-        napi_get_uv_event_loop(env, &loop) == napi_ok && uv_poll_init(loop, handle, poller->epoll) == 0 &&
+        napi_async_init(env, NULL, name, &poller->context) == napi_ok &&
+        napi_get_uv_event_loop(env, &loop) == napi_ok && uv_poll_init(loop, handle, epoll) == 0 &&
         uv_poll_start(handle, UV_READABLE, on_ready) == 0 &&
         napi_set_instance_data(env, poller, NULL, NULL) == napi_ok &&
         napi_add_async_cleanup_hook(env, on_teardown, poller, &poller->hook) == napi_ok)

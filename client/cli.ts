@@ -1,0 +1,187 @@
+#!/usr/bin/env node
+/** The `lowport` command: asks the helper, and verifies its audit log. */
+import { parseArgs } from "node:util";
+import type { LeaseEntry } from "../shared/methods.js";
+import { EXIT, VERSION } from "../shared/protocol.js";
+import { LowportError } from "./errors.js";
+import { type Client, connect } from "./index.js";
+import { verify_audit } from "./verify.js";
+
+const USAGE = `lowport ${VERSION}: asks the lowport helper
+
+  lowport status                         is it running, and whom it takes me for
+  lowport list                           my leases; an operator sees those of all
+  lowport check PROTOCOL PORT [ADDRESS]  may I have it, by which rule, and if not what is nearest
+        [--uid UID] [--ipv6-only]
+  lowport revoke LEASE                   take a socket back (operators)
+  lowport audit verify FILE...           verify the log; rotated files oldest first
+        [--reach SEQ]                    and that it goes at least to that record
+
+  --json            the answer as JSON
+  --socket PATH     default: LOWPORT_SOCKET, else /run/lowport/lowport.sock
+  --help, --version
+
+Example: lowport check tcp 443 192.0.2.1
+Exit: 0 ok, 1 refused, 2 the audit log is damaged, 64 usage, 69 helper not reachable, 77 no permission.
+`;
+
+const OPTIONS = {
+  json: { type: "boolean", default: false },
+  socket: { type: "string" },
+  uid: { type: "string" },
+  "ipv6-only": { type: "boolean", default: false },
+  reach: { type: "string" },
+  help: { type: "boolean", short: "h" },
+  version: { type: "boolean" },
+} as const;
+
+class Usage extends Error {}
+
+/** What a command found: as data, as text, and how the process ends. */
+interface Answer {
+  readonly data: unknown;
+  readonly text: string;
+  readonly exit: number;
+}
+
+type Values = ReturnType<typeof read_args>["values"];
+type Command = (args: string[], values: Values) => Promise<Answer>;
+
+function read_args(args: string[]) {
+  try {
+    return parseArgs({ args, options: OPTIONS, allowPositionals: true });
+  } catch (error) {
+    throw new Usage((error as Error).message);
+  }
+}
+
+function read_number(text: string | undefined, what: string, max: number): number {
+  const number = Number(text);
+  if (text === undefined || !/^[0-9]+$/.test(text) || number > max)
+    throw new Usage(`${what} must be a number up to ${max}`);
+  return number;
+}
+
+function take(args: string[], least: number, most: number): string[] {
+  if (args.length < least || args.length > most) throw new Usage("a word is missing, or one too many");
+  return args;
+}
+
+async function with_helper<T>({ socket }: Values, work: (client: Client) => Promise<T>): Promise<T> {
+  const client = await connect({ socket });
+  try {
+    return await work(client);
+  } finally {
+    client.close();
+  }
+}
+
+function table(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0]?.map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0))) ?? [];
+  return rows
+    .map((row) =>
+      row
+        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+        .join("  ")
+        .trimEnd(),
+    )
+    .join("\n");
+}
+
+function lease_table(leases: readonly LeaseEntry[]): string {
+  if (leases.length === 0) return "no leases";
+  const rows = leases.map((l) => [
+    l.lease,
+    String(l.uid),
+    l.protocol,
+    l.address,
+    String(l.port),
+    l.state,
+    `${l.hold} s`,
+    l.since,
+    l.label,
+  ]);
+  return table([["LEASE", "UID", "PROTO", "ADDRESS", "PORT", "STATE", "HOLD", "SINCE", "LABEL"], ...rows]);
+}
+
+const commands: Record<string, Command> = {
+  status: async (args, values) => {
+    take(args, 0, 0);
+    const data = await with_helper(values, (client) => client.call("status", {}));
+    const { you } = data;
+    const text = `lowport ${data.version} is running: pid ${data.pid}, up ${data.uptimeSeconds} s, ${data.connections} connections, ${data.leases} leases, audit record ${data.auditSeq}
+policy loaded at ${data.policyLoadedAt}
+you are uid ${you.uid}, gid ${you.gid}, groups ${you.groups.join(", ") || "none"}${you.operator ? ", an operator" : ""}`;
+    return { data, text, exit: EXIT.ok };
+  },
+  list: async (args, values) => {
+    take(args, 0, 0);
+    const leases = await with_helper(values, (client) => client.list());
+    return { data: { leases }, text: lease_table(leases), exit: EXIT.ok };
+  },
+  check: async (args, values) => {
+    const [protocol, port, address] = take(args, 2, 3);
+    if (protocol !== "tcp" && protocol !== "udp") throw new Usage(`the protocol is tcp or udp, not "${protocol}"`);
+    const where = address === undefined ? {} : { address };
+    const who = values.uid === undefined ? {} : { uid: read_number(values.uid, "--uid", 4_294_967_295) };
+    const params = {
+      protocol,
+      port: read_number(port, "the port", 65_535),
+      ipv6Only: values["ipv6-only"],
+      ...where,
+      ...who,
+    } as const;
+    const data = await with_helper(values, (client) => client.call("check", params));
+    return {
+      data,
+      text: `${data.allowed ? "allowed" : "not allowed"}: ${data.reason}`,
+      exit: data.allowed ? EXIT.ok : EXIT.refused,
+    };
+  },
+  revoke: async (args, values) => {
+    const [lease = ""] = take(args, 1, 1);
+    const data = await with_helper(values, (client) => client.call("revoke", { lease }));
+    return { data, text: `revoked ${lease}`, exit: EXIT.ok };
+  },
+  audit: async ([verb, ...files], values) => {
+    if (verb !== "verify") throw new Usage("the command is `audit verify FILE...`");
+    take(files, 1, Number.POSITIVE_INFINITY);
+    const reach = values.reach === undefined ? 0 : read_number(values.reach, "--reach", Number.MAX_SAFE_INTEGER);
+    const data = verify_audit(files, reach);
+    const damage = data.damage.map(({ file, line, kind, reason }) => `${file}:${line}: ${kind}: ${reason}`);
+    const end = `${data.lines} lines, records ${data.first ?? "none"} to ${data.head?.seq ?? "none"}, head ${data.head?.hash ?? "none"}`;
+    const text = damage.length > 0 ? [...damage, `DAMAGED: ${end}`].join("\n") : `ok: ${end}`;
+    return { data, text, exit: damage.length > 0 ? EXIT.foundWrong : EXIT.ok };
+  },
+};
+
+function exit_of(error: unknown): number {
+  if (error instanceof Usage) return EXIT.usage;
+  if (!(error instanceof LowportError))
+    return (error as NodeJS.ErrnoException).code === "EACCES" ? EXIT.noPermission : EXIT.bug;
+  if (error.syscall !== "connect") return EXIT.refused;
+  return error.code === "EACCES" || error.code === "EPERM" ? EXIT.noPermission : EXIT.unreachable;
+}
+
+async function main(): Promise<void> {
+  let json = process.argv.includes("--json");
+  try {
+    const { values, positionals } = read_args(process.argv.slice(2));
+    json = values.json;
+    const [name, ...args] = positionals;
+    if (values.help === true || values.version === true)
+      return void process.stdout.write(values.help === true ? USAGE : `lowport ${VERSION}\n`);
+    const command = name !== undefined && Object.hasOwn(commands, name) ? commands[name] : undefined;
+    if (command === undefined) throw new Usage(name === undefined ? "which command?" : `there is no command "${name}"`);
+    const { data, text, exit } = await command(args, values);
+    process.stdout.write(`${json ? JSON.stringify(data) : text}\n`);
+    process.exitCode = exit;
+  } catch (error) {
+    const { message, code } = error as NodeJS.ErrnoException;
+    if (json) process.stdout.write(`${JSON.stringify({ error: { code: code ?? "ERR_LOWPORT_USAGE", message } })}\n`);
+    process.stderr.write(`lowport: ${message}${error instanceof Usage ? "; see lowport --help" : ""}\n`);
+    process.exitCode = exit_of(error);
+  }
+}
+
+void main();

@@ -1,0 +1,271 @@
+/**
+ * One connection to the helper, which is the lifeline of all sockets that were granted over it. When the helper goes away
+ * the sockets go on serving; the client connects again by itself and asks for the same leases back.
+ */
+import { EventEmitter } from "node:events";
+import { closeSync } from "node:fs";
+import { JSONRPCClient, type JSONRPCResponse } from "json-rpc-2.0";
+import type { LeaseEntry, MethodName, Params, Result } from "../shared/methods.js";
+import { errno_name, native } from "../shared/native.js";
+import { DEFAULT_SOCKET } from "../shared/protocol.js";
+import { await_replies, Channel } from "./channel.js";
+import { error_from_reply, LowportError, unreachable } from "./errors.js";
+
+export interface CallOptions {
+  /** Gives up waiting; a socket granted meanwhile is given back. */
+  signal?: AbortSignal | undefined;
+  /** Milliseconds to wait for the connection and the reply together. Default 10,000. */
+  timeout?: number | undefined;
+}
+
+export interface ConnectOptions extends CallOptions {
+  /** Path of the control socket. Default: LOWPORT_SOCKET, else /run/lowport/lowport.sock. */
+  socket?: string | undefined;
+}
+
+/** What `bind` takes; see protocol.md for each. */
+export type BindOptions = Params<"bind"> & CallOptions;
+
+/** A socket that the helper has granted. */
+export interface BoundSocket {
+  readonly lease: string;
+  readonly protocol: "tcp" | "udp";
+  readonly address: string;
+  readonly port: number;
+  /** It is the same socket as before, with the connections that queued meanwhile. */
+  readonly resumed: boolean;
+  /** The descriptor: non-blocking, close-on-exec, listening if TCP. It is the caller's, to use and to close. */
+  readonly fd: number;
+  /** Gives the lease back: the helper closes its copy. Does nothing to `fd`. Never rejects. */
+  release(): Promise<void>;
+}
+
+interface ClientEvents {
+  /** The helper went away; the sockets go on serving. */
+  disconnect: [LowportError];
+  /** Connected again, with all leases that could be had back. */
+  reconnect: [];
+  /** A lease could not be had back: the socket goes on serving, but is no longer on the helper's list. */
+  lost: [BoundSocket, LowportError];
+}
+
+interface Waiting {
+  readonly method: string;
+  /** Nobody waits any more: what comes is given back. */
+  abandoned: boolean;
+  fds: number[];
+}
+
+const DEFAULT_TIMEOUT_MS = 10_000;
+/** Milliseconds between attempts to connect again: doubled from the first to the last. */
+const RETRY_MS = { first: 100, last: 5_000 };
+/** Milliseconds until connecting is tried again while the helper's queue is full. */
+const QUEUE_FULL_RETRY_MS = 20;
+
+const abort_reason = (signal: AbortSignal): Error =>
+  signal.reason instanceof Error ? signal.reason : new DOMException("This operation was aborted", "AbortError");
+
+const sleep = (ms: number) => new Promise<void>((wake) => setTimeout(wake, ms));
+
+export class Client extends EventEmitter<ClientEvents> {
+  /** Path of the control socket. */
+  readonly path: string;
+  readonly #rpc = new JSONRPCClient((request: object) => this.#require_channel().send(request));
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #leases = new Map<BoundSocket, Params<"bind">>();
+  #channel: Channel | undefined;
+  #connecting: Promise<void> | undefined;
+  #fatal: LowportError | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #ids = 0;
+  #closed = false;
+
+  constructor(path: string = process.env["LOWPORT_SOCKET"] || DEFAULT_SOCKET) {
+    super();
+    this.path = path;
+  }
+
+  /** Connects, unless it is connected. @throws LowportError that says how the helper can be reached */
+  async connect(deadline = performance.now() + DEFAULT_TIMEOUT_MS): Promise<void> {
+    if (this.#closed) throw new LowportError("ECONNABORTED", "connect", "this client was closed; make another");
+    if (this.#channel !== undefined) return;
+    this.#connecting ??= this.#open(deadline).finally(() => {
+      this.#connecting = undefined;
+    });
+    return this.#connecting;
+  }
+
+  async #open(deadline: number): Promise<void> {
+    let fd = native().openUnix(this.path, 0);
+    for (; fd < 0 && errno_name(fd) === "EAGAIN" && performance.now() < deadline; fd = native().openUnix(this.path, 0))
+      await sleep(QUEUE_FULL_RETRY_MS);
+    if (fd < 0) throw unreachable(this.path, errno_name(fd));
+    if (this.#closed) return closeSync(fd);
+    this.#fatal = undefined;
+    this.#channel = new Channel(fd, {
+      on_message: (message, take_fds) => this.#on_message(message as JSONRPCResponse, take_fds),
+      on_close: (error) => this.#on_close(this.#fatal ?? error),
+    });
+  }
+
+  #require_channel(): Channel {
+    if (this.#channel === undefined) throw new Error("the connection is closed");
+    return this.#channel;
+  }
+
+  #on_message(reply: JSONRPCResponse, take_fds: (count: number) => number[]): void {
+    const count = (reply?.result as { fds?: unknown } | undefined)?.fds;
+    const fds = typeof count === "number" ? take_fds(count) : [];
+    const waiting = typeof reply?.id === "number" ? this.#waiting.get(reply.id) : undefined;
+    if (waiting !== undefined) this.#rpc.receive(reply);
+    if (waiting?.abandoned === false) {
+      waiting.fds = fds;
+      return;
+    }
+    for (const fd of fds) closeSync(fd);
+    if (waiting !== undefined) {
+      this.#waiting.delete(reply.id as number);
+      const lease = (reply.result as { lease?: string } | undefined)?.lease;
+      if (waiting.method === "bind" && lease !== undefined) this.#send_and_forget("release", { lease });
+    } else if (reply?.id === null && reply.error !== undefined) this.#fatal = error_from_reply("connect", reply.error);
+  }
+
+  #on_close(error: LowportError): void {
+    this.#channel = undefined;
+    for (const [id, { abandoned }] of this.#waiting) if (abandoned) this.#waiting.delete(id);
+    this.#fatal ??= error;
+    this.#rpc.rejectAllPendingRequests(error.reason);
+    if (this.#closed) return;
+    this.emit("disconnect", error);
+    if (this.#leases.size > 0) this.#plan_reconnect(RETRY_MS.first);
+  }
+
+  /** A request whose reply does not matter. It does not keep the process alive. */
+  #send_and_forget(method: MethodName, params: object): void {
+    const id = ++this.#ids;
+    this.#waiting.set(id, { method, abandoned: true, fds: [] });
+    this.#channel?.send({ jsonrpc: "2.0", id, method, params });
+  }
+
+  /** Calls a method of the helper. @throws LowportError, or the signal's reason */
+  async call<M extends MethodName>(method: M, params: Params<M>, options: CallOptions = {}): Promise<Result<M>> {
+    return (await this.#call(method, params, options)).result;
+  }
+
+  async #call<M extends MethodName>(
+    method: M,
+    params: Params<M>,
+    { signal, timeout = DEFAULT_TIMEOUT_MS }: CallOptions,
+  ): Promise<{ result: Result<M>; fds: number[] }> {
+    if (signal?.aborted === true) throw abort_reason(signal);
+    const id = ++this.#ids;
+    const waiting: Waiting = { method, abandoned: false, fds: [] };
+    let timer: NodeJS.Timeout | undefined;
+    let on_abort: (() => void) | undefined;
+    const given_up = new Promise<never>((_, reject) => {
+      timer = setTimeout(
+        () =>
+          reject(
+            new LowportError(
+              "ETIMEDOUT",
+              method,
+              `the lowport helper at ${this.path} did not answer within ${timeout} ms`,
+            ),
+          ),
+        timeout,
+      );
+      on_abort = () => reject(abort_reason(signal as AbortSignal));
+      signal?.addEventListener("abort", on_abort, { once: true });
+    });
+    const answered = async () => {
+      await this.connect(performance.now() + timeout);
+      if (waiting.abandoned) return undefined;
+      this.#waiting.set(id, waiting);
+      return this.#rpc.requestAdvanced({ jsonrpc: "2.0", id, method, params });
+    };
+    let kept_alive = false;
+    try {
+      this.#load();
+      await_replies(1);
+      kept_alive = true;
+      const reply = await Promise.race([answered(), given_up]);
+      this.#waiting.delete(id);
+      if (reply?.error === undefined) return { result: reply?.result as Result<M>, fds: waiting.fds };
+      // The dispatcher's own code 0: the connection closed.
+      throw reply.error.code === 0
+        ? (this.#fatal ?? unreachable(this.path, "ECONNRESET"))
+        : error_from_reply(method, reply.error);
+    } catch (error) {
+      waiting.abandoned = true; // stays in #waiting until the reply comes, if it was sent
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      if (on_abort !== undefined) signal?.removeEventListener("abort", on_abort);
+      if (kept_alive) await_replies(-1);
+    }
+  }
+
+  /** Where there is no addon there is no helper either. */
+  #load(): void {
+    try {
+      native();
+    } catch (error) {
+      throw new LowportError("ENOSYS", "connect", (error as Error).message, { cause: error });
+    }
+  }
+
+  /** Asks for a socket. @throws LowportError (EACCES, EADDRINUSE, EDQUOT, ...), or the signal's reason */
+  async bind({ signal, timeout, ...params }: BindOptions): Promise<BoundSocket> {
+    const { result, fds } = await this.#call("bind", params, { signal, timeout });
+    const [fd] = fds;
+    if (fd === undefined) throw new LowportError("EPROTO", "bind", "the lowport helper granted a socket and sent none");
+    const { lease, protocol, address, port, resumed } = result;
+    const socket: BoundSocket = { lease, protocol, address, port, resumed, fd, release: () => this.#release(socket) };
+    this.#leases.set(socket, params);
+    return socket;
+  }
+
+  async #release(socket: BoundSocket): Promise<void> {
+    if (this.#leases.delete(socket)) this.#send_and_forget("release", { lease: socket.lease });
+  }
+
+  /** The caller's leases; for an operator those of all users. */
+  async list(options?: CallOptions): Promise<LeaseEntry[]> {
+    return (await this.call("list", {}, options)).leases;
+  }
+
+  /** Closes the connection: all its leases are held for their `hold` seconds, or end. */
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    this.#leases.clear();
+    this.#channel?.close(new LowportError("ECONNABORTED", "close", "this client was closed"));
+  }
+
+  #plan_reconnect(delay: number): void {
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(() => void this.#reconnect(delay), delay).unref();
+  }
+
+  async #reconnect(delay: number): Promise<void> {
+    try {
+      await this.connect();
+    } catch {
+      if (!this.#closed) this.#plan_reconnect(Math.min(2 * delay, RETRY_MS.last));
+      return;
+    }
+    for (const [socket, params] of this.#leases) {
+      try {
+        const { result, fds } = await this.#call("bind", params, {});
+        for (const fd of fds) closeSync(fd); // ours is the same socket
+        if (this.#leases.has(socket)) Object.assign(socket, { lease: result.lease });
+        else this.#send_and_forget("release", { lease: result.lease });
+      } catch (error) {
+        if (this.#channel === undefined) return; // gone again: on_close has planned the next attempt
+        this.#leases.delete(socket);
+        this.emit("lost", socket, error as LowportError);
+      }
+    }
+    if (!this.#closed) this.emit("reconnect");
+  }
+}

@@ -1,0 +1,37 @@
+/**
+ * lowport: a privileged port for a program without root rights.
+ *
+ *     import { listen } from "lowport";
+ *     await listen(http.createServer(app), { port: 443 });
+ */
+import { type BindOptions, type BoundSocket, Client, type ConnectOptions } from "./client.js";
+import { shared_client } from "./shared-client.js";
+
+export type { LeaseEntry } from "../shared/methods.js";
+export { type BindOptions, type BoundSocket, type CallOptions, Client, type ConnectOptions } from "./client.js";
+export { LowportError } from "./errors.js";
+export { type Listening, type ListenOptions, listen } from "./listen.js";
+export { bindUdp, type UdpOptions } from "./udp.js";
+
+/**
+ * Connects to the helper. The connection is the lifeline of the sockets that are granted over it.
+ * @throws LowportError ENOENT, ECONNREFUSED or EACCES, which says what to start or which group to join; the signal's reason
+ */
+export async function connect({ socket, signal, timeout }: ConnectOptions = {}): Promise<Client> {
+  const client = new Client(socket);
+  try {
+    await client.call("status", {}, { signal, timeout });
+    return client;
+  } catch (error) {
+    client.close();
+    throw error;
+  }
+}
+
+/**
+ * Asks for a socket over the connection that `bind`, `listen` and `bindUdp` share in this process.
+ * @throws LowportError (EACCES, EADDRINUSE, EADDRNOTAVAIL, EDQUOT, EAGAIN, ...), or the signal's reason
+ */
+export async function bind({ socket, ...options }: BindOptions & ConnectOptions): Promise<BoundSocket> {
+  return shared_client(socket).bind(options);
+}

@@ -1,0 +1,116 @@
+/**
+ * `listen` for net, tls, http, https and http2 servers. It climbs a ladder: a socket that the process inherited, else an
+ * ordinary bind, and only if the kernel refuses that with EACCES the helper. So one code path serves development,
+ * containers and hosts without lowport.
+ */
+import cluster from "node:cluster";
+import { lookup } from "node:dns/promises";
+import { isIP, type Server, Socket } from "node:net";
+import { attempt } from "./attempt.js";
+import type { BoundSocket, CallOptions } from "./client.js";
+import { LowportError } from "./errors.js";
+import { take_inherited } from "./inherited.js";
+import { shared_client } from "./shared-client.js";
+
+export interface ListenOptions extends CallOptions {
+  port: number;
+  /** IP address or host name. Default: all addresses, IPv6 and IPv4. */
+  host?: string | undefined;
+  /** Connections that wait to be accepted. Default 511. */
+  backlog?: number | undefined;
+  /** IPv6 alone. Default false. */
+  ipv6Only?: boolean | undefined;
+  /** Seconds that the helper keeps the listener after this process has gone, for its next one. Default 0. */
+  hold?: number | undefined;
+  /** A name for people, shown by `lowport list`. */
+  label?: string | undefined;
+  /** Takes part in a socket that this user has already. Default: true in a cluster worker, else false. */
+  share?: boolean | undefined;
+  /** Path of the helper's control socket. */
+  socket?: string | undefined;
+}
+
+/** How it came to listen. */
+export interface Listening {
+  /** Which rung of the ladder held. */
+  readonly via: "inherited" | "direct" | "helper";
+  /** What the helper granted, if it did. The lease is released when the server closes. */
+  readonly lease?: BoundSocket;
+}
+
+/** Leaves out members that are undefined, which the protocol does not know. */
+function defined<T extends object>(members: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined)) as never;
+}
+
+/** The helper's answer to a bind that the kernel refused, in the place of the kernel's. */
+export function explain_refusal(refused: NodeJS.ErrnoException, error: unknown): Error {
+  if (!(error instanceof LowportError)) return error as Error;
+  // A helper that is not there does not change what happened: the bind was refused.
+  const code = error.syscall === "bind" ? error.code : "EACCES";
+  const kernel = refused.message.replace(/^\w+ E\w+: /, "");
+  const reason = `${kernel}; ${error.reason}`;
+  const explained = new LowportError(code, refused.syscall ?? "listen", reason, { ...error, cause: error } as object);
+  const { address, port } = refused as { address?: string; port?: number };
+  return Object.assign(explained, { address, port });
+}
+
+/** Asks the helper; without a host for all addresses: IPv6 and IPv4 together, or IPv4 alone on a host without IPv6. */
+export async function ask_helper(protocol: "tcp" | "udp", options: ListenOptions): Promise<BoundSocket> {
+  const { host, socket, signal, timeout, port, backlog, ipv6Only, hold, label, share } = options;
+  const address = host === undefined || isIP(host) !== 0 ? host : (await lookup(host)).address;
+  const ask = (at: string | undefined) => {
+    const wanted = defined({ port, backlog, ipv6Only, hold, label, share, address: at });
+    return shared_client(socket).bind({ ...wanted, protocol, signal, timeout });
+  };
+  try {
+    return await ask(address);
+  } catch (error) {
+    if (address !== undefined || (error as LowportError).code !== "EADDRNOTAVAIL") throw error;
+    return ask("0.0.0.0");
+  }
+}
+
+/**
+ * Listens, by the first way that works. The server emits "listening" as ever; errors reject and are not emitted.
+ * @throws what `server.listen` gives (EADDRINUSE, ...), or, where the kernel says EACCES, a LowportError with the helper's
+ *   reason; the signal's reason
+ */
+export async function listen(server: Server, options: ListenOptions): Promise<Listening> {
+  const { port, host, backlog, ipv6Only, signal, share = cluster.isWorker } = options;
+  signal?.throwIfAborted();
+  const inherited = take_inherited(true, port, host);
+  if (inherited !== undefined) {
+    await adopt(server, inherited);
+    return { via: "inherited" };
+  }
+  try {
+    await attempt(server, () => server.listen(defined({ port, host, backlog, ipv6Only })));
+    return { via: "direct" };
+  } catch (refused) {
+    if ((refused as NodeJS.ErrnoException).code !== "EACCES" || port === 0) throw refused;
+    let lease: BoundSocket;
+    try {
+      lease = await ask_helper("tcp", { ...options, share });
+    } catch (error) {
+      throw explain_refusal(refused as NodeJS.ErrnoException, error);
+    }
+    try {
+      await adopt(server, lease.fd);
+    } catch (error) {
+      void lease.release();
+      throw error;
+    }
+    server.once("close", () => void lease.release());
+    return { via: "helper", lease };
+  }
+}
+
+/** Serves on a listening descriptor, which is the server's from then on. */
+function adopt(server: Server, fd: number): Promise<void> {
+  // As a socket and not as { fd }: in a cluster worker the latter would send the bare number to the primary.
+  const carrier = new Socket({ fd, readable: false, writable: false, manualStart: true } as ConstructorParameters<
+    typeof Socket
+  >[0]);
+  return attempt(server, () => server.listen(carrier));
+}

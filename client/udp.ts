@@ -1,0 +1,63 @@
+/** `bindUdp` for dgram sockets: the same ladder as `listen`. */
+import cluster from "node:cluster";
+import { createSocket, type Socket } from "node:dgram";
+import { attempt } from "./attempt.js";
+import type { BoundSocket } from "./client.js";
+import { take_inherited } from "./inherited.js";
+import { ask_helper, explain_refusal, type Listening, type ListenOptions } from "./listen.js";
+
+/** As for `listen`; without a host all addresses of the socket's family are meant. */
+export type UdpOptions = Omit<ListenOptions, "backlog">;
+
+/** A dgram socket has a type; the declarations of Node 20 do not say so. */
+type TypedSocket = Socket & { type?: "udp4" | "udp6" };
+
+/**
+ * Binds a dgram socket, by the first way that works. It emits "listening" as ever; errors reject and are not emitted.
+ * @throws what `socket.bind` gives, or, where the kernel says EACCES, a LowportError with the helper's reason; the signal's
+ *   reason
+ */
+export async function bindUdp(socket: TypedSocket, options: UdpOptions): Promise<Listening> {
+  const { port, host, signal, ipv6Only = false, share = cluster.isWorker } = options;
+  signal?.throwIfAborted();
+  const { type = "udp4" } = socket;
+  const all = type === "udp4" ? "0.0.0.0" : "::";
+  const adopt = (fd: number) => attempt(socket, () => socket.bind({ fd, exclusive: true }));
+  const inherited = take_inherited(false, port, host);
+  if (inherited !== undefined) {
+    await adopt(inherited);
+    return { via: "inherited" };
+  }
+  const refused = await try_to_bind(type, port, host ?? all);
+  if (refused === undefined || port === 0) {
+    await attempt(socket, () => socket.bind({ port, address: host ?? all }));
+    return { via: "direct" };
+  }
+  let lease: BoundSocket;
+  try {
+    lease = await ask_helper("udp", { ...options, host: host ?? all, ipv6Only, share });
+  } catch (error) {
+    throw explain_refusal(refused, error);
+  }
+  try {
+    await adopt(lease.fd);
+  } catch (error) {
+    void lease.release();
+    throw error;
+  }
+  socket.once("close", () => void lease.release());
+  return { via: "helper", lease };
+}
+
+/** Binds another socket for a moment, because one whose bind has failed cannot take a descriptor. @returns an EACCES */
+async function try_to_bind(type: "udp4" | "udp6", port: number, address: string) {
+  const probe = createSocket(type);
+  try {
+    await attempt(probe, () => probe.bind({ port, address, exclusive: true }));
+    return undefined;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EACCES" ? (error as NodeJS.ErrnoException) : undefined;
+  } finally {
+    await new Promise<void>((closed) => probe.close(closed));
+  }
+}
