@@ -8,19 +8,19 @@ import type { EventEmitter } from "node:events";
 export function attempt(emitter: EventEmitter, start: () => void): Promise<void> {
   return new Promise((resolve, reject) => {
     const own = Object.getOwnPropertyDescriptor(emitter, "emit");
-    const { emit } = emitter;
+    const emit = emitter.emit.bind(emitter);
     const restore = () => {
       if (own === undefined) Reflect.deleteProperty(emitter, "emit");
       else Object.defineProperty(emitter, "emit", own);
     };
     emitter.emit = (event: string | symbol, ...args: unknown[]): boolean => {
-      if (event !== "error" && event !== "listening") return emit.call(emitter, event, ...args);
+      if (event !== "error" && event !== "listening") return emit(event, ...args);
       restore();
       if (event === "error") {
         reject(args[0]);
         return true;
       }
-      const heard = emit.call(emitter, event, ...args);
+      const heard = emit(event, ...args);
       resolve();
       return heard;
     };

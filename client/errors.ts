@@ -15,6 +15,9 @@ const RPC_NAMES: Readonly<Record<number, string>> = {
   [-32603]: "ERR_LOWPORT_INTERNAL",
 };
 
+/** What the helper may have said besides. */
+type Said = { readonly [K in keyof ErrorData]?: ErrorData[K] | undefined };
+
 /** What went wrong between this program and the port it asked for. */
 export class LowportError extends Error {
   /** An errno name such as "EACCES", or ERR_LOWPORT_*. */
@@ -36,7 +39,7 @@ export class LowportError extends Error {
   /** With ERR_LOWPORT_INVALID_PARAMS: JSON pointer to what is wrong. */
   readonly path: string | undefined;
 
-  constructor(code: string, syscall: string, reason: string, more: Partial<ErrorData> & { cause?: unknown } = {}) {
+  constructor(code: string, syscall: string, reason: string, more: Said & { cause?: unknown } = {}) {
     super(`${syscall} ${code}: ${reason}`, more.cause === undefined ? undefined : { cause: more.cause });
     this.name = "LowportError";
     this.code = code;

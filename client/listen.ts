@@ -50,7 +50,13 @@ export function explain_refusal(refused: NodeJS.ErrnoException, error: unknown):
   const code = error.syscall === "bind" ? error.code : "EACCES";
   const kernel = refused.message.replace(/^\w+ E\w+: /, "");
   const reason = `${kernel}; ${error.reason}`;
-  const explained = new LowportError(code, refused.syscall ?? "listen", reason, { ...error, cause: error } as object);
+  const { limit, max, retryAfterMs } = error;
+  const explained = new LowportError(code, refused.syscall ?? "listen", reason, {
+    limit,
+    max,
+    retryAfterMs,
+    cause: error,
+  });
   const { address, port } = refused as { address?: string; port?: number };
   return Object.assign(explained, { address, port });
 }

@@ -24,7 +24,7 @@ import { describe } from "../shared/validate.js";
 import type { Account } from "./account.js";
 import type { AuditRecord } from "./audit.js";
 import type { Element, Request } from "./envelope.js";
-import type { Lease } from "./leases.js";
+import type { Lease } from "./lease.js";
 import type { Peer } from "./policy.js";
 
 /** The connection a call came by, as far as a handler may know it. */

@@ -66,7 +66,7 @@ function read_json(file: string, validate: Validate, note: Note): unknown {
 function rule_files(folder: string, note: Note): string[] {
   try {
     const names = readdirSync(folder).filter((name) => name.endsWith(".json") && !name.startsWith("."));
-    return names.sort().map((name) => join(folder, name));
+    return names.toSorted().map((name) => join(folder, name));
   } catch (error) {
     if (errno_of(error) !== "ENOENT") note("/", message_of(error));
     return [];

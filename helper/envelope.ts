@@ -4,7 +4,7 @@
  */
 import { isUtf8 } from "node:buffer";
 import { LowportError, message_of } from "../shared/errors.js";
-import { INVALID_REQUEST, MAX_BATCH, MAX_ID_LENGTH, PARSE_ERROR } from "../shared/protocol.js";
+import { INVALID_REQUEST, MAX_BATCH, MAX_ID_LENGTH, MAX_LINE_BYTES, PARSE_ERROR } from "../shared/protocol.js";
 
 export type Id = string | number;
 
@@ -54,6 +54,9 @@ function read_element(value: unknown): Element {
 }
 
 const one = (fault: LowportError): Message => ({ batch: false, elements: [{ fault, id: undefined }] });
+
+/** What is answered to a line that is too long. */
+export const TOO_LONG = one(invalid(`a line has at most ${MAX_LINE_BYTES} bytes; the connection is closed`));
 
 /** A line without its newline as a message. Never throws: what is wrong becomes its element. */
 export function read_message(line: Buffer): Message {

@@ -8,54 +8,18 @@ import { randomBytes } from "node:crypto";
 import { closeSync } from "node:fs";
 import { refusal } from "../shared/errors.js";
 import { errno_name, native } from "../shared/native.js";
-import { type Account, count_socket } from "./account.js";
+import { count_socket } from "./account.js";
 import { describe_socket, is_wildcard } from "./address.js";
 import { type Binding, bind_socket } from "./binder.js";
-import type { Peer } from "./policy.js";
+import { type Grant, type Granted, type Holder, type Lease, require_same_options, still_usable } from "./lease.js";
+import { Multimap } from "./multimap.js";
 
-/** What can have references: a connection. Only its identity counts. */
-export type Holder = object;
-
-export interface Lease extends Binding {
-  readonly id: string;
-  /** To whom it was granted first. */
-  readonly peer: Peer;
-  readonly account: Account;
-  /** The rule that allowed it. */
-  readonly rule: string;
-  readonly since: Date;
-  readonly references: Map<Holder, number>;
-  fd: number;
-  hold: number;
-  label: string;
-  timer: NodeJS.Timeout | undefined;
-}
-
-/** A bind that the policy has allowed. */
-export interface Grant extends Binding {
-  readonly holder: Holder;
-  readonly peer: Peer;
-  readonly account: Account;
-  readonly rule: string;
-  readonly share: boolean;
-  readonly hold: number;
-  readonly label: string;
-  /** Asked before anything is counted or bound; throws if a limit is reached. */
-  readonly check_quota: () => void;
-}
-
-export interface Granted {
-  readonly lease: Lease;
-  /** The lease was held: this is the same socket. */
-  readonly resumed: boolean;
-  /** Takes it all back, if the grant could not be recorded. */
-  readonly undo: () => void;
-}
+const port_key = ({ protocol, port }: Binding) => `${protocol} ${port}`;
 
 export class LeaseTable {
   readonly #byId = new Map<string, Lease>();
-  readonly #byPort = new Map<string, Set<Lease>>();
-  readonly #byHolder = new Map<Holder, Set<Lease>>();
+  readonly #byPort = new Multimap<string, Lease>();
+  readonly #byHolder = new Multimap<Holder, Lease>();
   readonly #on_end: (lease: Lease, reason: string) => void;
 
   /** @param on_end records the end of a lease */
@@ -91,7 +55,7 @@ export class LeaseTable {
   /** A lease of the same user on the same address; rather a held one, which is waiting for its owner. */
   #find_own(grant: Grant): Lease | undefined {
     let active: Lease | undefined;
-    for (const lease of this.#byPort.get(port_key(grant)) ?? []) {
+    for (const lease of this.#byPort.get(port_key(grant))) {
       if (lease.account !== grant.account || lease.address !== grant.address) continue;
       if (!still_usable(lease)) {
         // Its holder has shut the listener down, which every copy of the descriptor shares.
@@ -128,7 +92,7 @@ export class LeaseTable {
     lease.hold = grant.hold;
     const undo = () => {
       lease.hold = hold;
-      this.#take_back(lease, grant.holder, () => this.#remove(lease));
+      this.#take_back(lease, grant.holder, () => this.#lose_owner(lease));
     };
     return { lease, resumed: false, undo };
   }
@@ -137,19 +101,14 @@ export class LeaseTable {
     grant.check_quota();
     if (grant.reusePort) this.#refuse_overlap(grant);
     const fd = bind_socket(grant, first);
-    const { protocol, address, port, ipv6Only, backlog, reusePort, peer, account, rule, hold, label } = grant;
-    const lease: Lease = {
-      id: randomBytes(12).toString("base64url"),
-      ...{ protocol, address, port, ipv6Only, backlog, reusePort, peer, account, rule, hold, label, fd },
-      since: new Date(),
-      references: new Map(),
-      timer: undefined,
-    };
+    const { holder, share: _, check_quota: __, ...granted } = grant;
+    const id = randomBytes(12).toString("base64url");
+    const lease: Lease = { ...granted, id, fd, since: new Date(), references: new Map(), timer: undefined };
     this.#byId.set(lease.id, lease);
-    add_to(this.#byPort, port_key(lease), lease);
-    count_socket(account, rule, 1);
-    this.#refer(lease, grant.holder);
-    const undo = () => this.#take_back(lease, grant.holder, () => this.#remove(lease));
+    this.#byPort.add(port_key(lease), lease);
+    count_socket(lease.account, lease.rule, 1);
+    this.#refer(lease, holder);
+    const undo = () => this.#take_back(lease, holder, () => this.#remove(lease));
     return { lease, resumed: false, undo };
   }
 
@@ -166,7 +125,7 @@ export class LeaseTable {
 
   /** With SO_REUSEPORT the kernel would let another user's socket of the helper's join: see bind_socket. */
   #refuse_overlap(grant: Grant): void {
-    for (const other of this.#byPort.get(port_key(grant)) ?? [])
+    for (const other of this.#byPort.get(port_key(grant)))
       if (
         other.account !== grant.account &&
         (other.address === grant.address || is_wildcard(other.address) || is_wildcard(grant.address))
@@ -179,7 +138,7 @@ export class LeaseTable {
 
   #refer(lease: Lease, holder: Holder): void {
     lease.references.set(holder, (lease.references.get(holder) ?? 0) + 1);
-    add_to(this.#byHolder, holder, lease);
+    this.#byHolder.add(holder, lease);
   }
 
   /** Takes up to `count` references of a holder away. @returns how many it had of them */
@@ -189,7 +148,7 @@ export class LeaseTable {
     if (had > taken) lease.references.set(holder, had - taken);
     else {
       lease.references.delete(holder);
-      remove_from(this.#byHolder, holder, lease);
+      this.#byHolder.remove(holder, lease);
     }
     return taken;
   }
@@ -204,14 +163,17 @@ export class LeaseTable {
 
   /** A connection is gone: what nobody else refers to is held, or ended. */
   leave(holder: Holder): void {
-    for (const lease of [...(this.#byHolder.get(holder) ?? [])]) {
+    for (const lease of [...this.#byHolder.get(holder)]) {
       const left = this.#unrefer(lease, holder, Number.POSITIVE_INFINITY);
       const last = lease.references.size === 0;
       for (let i = last ? 1 : 0; i < left; i++) count_socket(lease.account, lease.rule, -1); // a held one counts once
-      if (!last) continue;
-      if (lease.hold > 0) this.#hold(lease);
-      else this.end(lease, "its owner's connection closed");
+      if (last) this.#lose_owner(lease);
     }
+  }
+
+  #lose_owner(lease: Lease): void {
+    if (lease.hold > 0) this.#hold(lease);
+    else this.end(lease, "its owner's connection closed");
   }
 
   /** Gives up one reference of the holder's, or, where it has none, the whole lease. */
@@ -247,36 +209,8 @@ export class LeaseTable {
     for (let i = 0; i < Math.max(1, counted); i++) count_socket(lease.account, lease.rule, -1);
     clearTimeout(lease.timer);
     this.#byId.delete(lease.id);
-    remove_from(this.#byPort, port_key(lease), lease);
+    this.#byPort.remove(port_key(lease), lease);
     closeSync(lease.fd);
     lease.fd = -1;
   }
-}
-
-const port_key = ({ protocol, port }: Binding) => `${protocol} ${port}`;
-
-function add_to<K>(index: Map<K, Set<Lease>>, key: K, lease: Lease): void {
-  const set = index.get(key);
-  if (set === undefined) index.set(key, new Set([lease]));
-  else set.add(lease);
-}
-
-function remove_from<K>(index: Map<K, Set<Lease>>, key: K, lease: Lease): void {
-  const set = index.get(key);
-  set?.delete(lease);
-  if (set?.size === 0) index.delete(key);
-}
-
-/** A holder may shut down or even close its copy; the helper's copy shows whether a TCP one still listens (SO_ACCEPTCONN). */
-function still_usable(lease: Lease): boolean {
-  const info = native().socketInfo(lease.fd);
-  return typeof info !== "number" && (lease.protocol === "udp" || info[1] === 1);
-}
-
-function require_same_options(lease: Lease, grant: Grant): void {
-  if (lease.ipv6Only !== grant.ipv6Only || lease.reusePort !== grant.reusePort)
-    throw refusal(
-      "EADDRINUSE",
-      `${describe_socket(grant)} is there already as lease ${lease.id}, with another ipv6Only or reusePort; ask with the same, or release it first`,
-    );
 }

@@ -5,7 +5,8 @@ import { BIND_DEFAULTS, INVALID_PARAMS, PROTOCOL_VERSION, VERSION } from "../sha
 import { canonical_address, describe_socket } from "./address.js";
 import type { Call, Caller, Handlers } from "./calls.js";
 import type { Config } from "./config.js";
-import type { Lease, LeaseTable } from "./leases.js";
+import type { Lease } from "./lease.js";
+import type { LeaseTable } from "./leases.js";
 import { type Decision, decide, type Peer, type Policy, type Rule, type Wanted } from "./policy.js";
 import { find_group, find_user } from "./posix.js";
 

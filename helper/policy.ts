@@ -82,7 +82,7 @@ function rules_naming(policy: Policy, peer: Peer): readonly number[] {
   const lists = [policy.byUid.get(peer.uid), ...[peer.gid, ...peer.groups].map((gid) => policy.byGid.get(gid))];
   const found = lists.filter((list) => list !== undefined);
   if (found.length <= 1) return found[0] ?? [];
-  return [...new Set(found.flat())].sort((a, b) => a - b);
+  return [...new Set(found.flat())].toSorted((a, b) => a - b);
 }
 
 const covers_protocol = (rule: Rule, wanted: Wanted) => rule.protocols.has(wanted.protocol);

@@ -33,6 +33,7 @@ export function load_posix(): Posix {
       `the posix package cannot be loaded (${message_of(error).split("\n")[0]}). It is built for one major version of Node, ` +
         `and this is ${process.version}; npm 12 builds it only if told so. ` +
         "Build it with `npm install --allow-scripts=posix`, or with `npm rebuild posix` after a change of Node.",
+      { cause: error },
     );
   }
 }

@@ -1,67 +1,46 @@
-/**
- * Accepts connections and answers calls. All that comes in one turn of the event loop is dispatched, then written to the
- * audit log at once, and only then answered: nothing leaves this process that is not recorded.
- */
+/** Accepts connections, as many as the limits allow, and passes what comes on them to the dispatcher. */
 import { closeSync, readFileSync } from "node:fs";
 import type { Logger } from "pino";
-import { LowportError, message_of, refusal } from "../shared/errors.js";
+import { type LowportError, message_of, refusal } from "../shared/errors.js";
 import { errno_name, native } from "../shared/native.js";
 import { READABLE, unwatch, watch } from "../shared/poll.js";
-import { INVALID_REQUEST, LIMITS, MAX_LINE_BYTES, VERSION } from "../shared/protocol.js";
+import { type Limits, VERSION } from "../shared/protocol.js";
 import { type Account, Accounts, take_token } from "./account.js";
 import { describe_socket } from "./address.js";
 import { type AuditLog, MAX_OWED } from "./audit.js";
 import { type Call, error_response, make_dispatcher } from "./calls.js";
 import type { Config } from "./config.js";
 import { Connection, type ConnectionEvents, type Exchange } from "./connection.js";
-import { type Message, read_message } from "./envelope.js";
+import { type Message, read_message, TOO_LONG } from "./envelope.js";
 import { LeaseTable } from "./leases.js";
 import { make_handlers, type World } from "./methods.js";
 import { read_peer } from "./peer.js";
 import type { Peer } from "./policy.js";
+import { Turn } from "./turn.js";
 
 /** Connections accepted in one turn, so that a crowd of new ones does not keep the others waiting. */
 const ACCEPT_AT_ONCE = 64;
-/** Milliseconds until accepting is tried again, and until records that are owed are. */
+/** Milliseconds until accepting is tried again after it failed. */
 const ACCEPT_RETRY_MS = 1000;
-const RECORD_RETRY_MS = 1000;
 /** Milliseconds that replies get to leave when the helper stops. */
 const STOP_TIMEOUT_MS = 1000;
-/** The reply to a line that is too long. */
-const TOO_LONG: Message = {
-  batch: false,
-  elements: [
-    {
-      id: undefined,
-      fault: new LowportError(INVALID_REQUEST, {
-        reason: `a line has at most ${MAX_LINE_BYTES} bytes; the connection is closed`,
-      }),
-    },
-  ],
-};
-
 export class Server implements ConnectionEvents {
   readonly #listener: number;
   readonly #audit: AuditLog;
   readonly #log: Logger;
+  readonly #turn: Turn;
   readonly #world: World;
   readonly #accounts = new Accounts();
   readonly #connections = new Set<Connection>();
   readonly #leases = new LeaseTable((lease, reason) => {
     const what = `${describe_socket(lease)}: ${reason}`;
-    this.#record({ event: "lease-end", peer: lease.peer, rule: lease.rule, lease: lease.id, reason: what });
+    this.#turn.record_event({ event: "lease-end", peer: lease.peer, rule: lease.rule, lease: lease.id, reason: what });
     this.#accept_again();
   });
   readonly #dispatch: ReturnType<typeof make_dispatcher>;
   #count = 0;
-  #dispatching = 0;
-  #turn: { connection: Connection; exchange: Exchange }[] = [];
-  #unanswered = 0;
-  #commit_planned = false;
   #accepting = false;
   #stopping = false;
-  #failing = false;
-  #retry: NodeJS.Timeout | undefined;
   #on_quiet: (() => void) | undefined;
 
   /** @param listener descriptor of the control socket */
@@ -69,6 +48,7 @@ export class Server implements ConnectionEvents {
     this.#listener = listener;
     this.#audit = audit;
     this.#log = log;
+    this.#turn = new Turn(audit, log, () => this.#on_quiet?.());
     this.#world = {
       config,
       leases: this.#leases,
@@ -78,7 +58,7 @@ export class Server implements ConnectionEvents {
       ) as object,
       connections: () => this.#connections.size,
       audit_seq: () => audit.seq,
-      record_now: (call) => this.#record_now(call),
+      record_now: (call) => this.#turn.record_now(call),
     };
     const admit = (call: Call) => this.#admit(call);
     this.#dispatch = make_dispatcher({
@@ -142,12 +122,12 @@ export class Server implements ConnectionEvents {
     }
     account.connections++;
     this.#connections.add(new Connection(fd, number, peer, account, this));
-    this.#record({ event: "connect", peer, conn: number, decision: "allow" });
+    this.#turn.record_event({ event: "connect", peer, conn: number, decision: "allow" });
   }
 
   #refuse_connection(account: Account): LowportError | undefined {
     const { limits } = this.#world.config;
-    const over = (limit: keyof typeof LIMITS, whose: string) =>
+    const over = (limit: keyof Limits, whose: string) =>
       refusal(
         "EDQUOT",
         `${whose} ${limits[limit]} connections, all that are allowed; close one, or ask an admin to raise ${limit}`,
@@ -177,7 +157,7 @@ export class Server implements ConnectionEvents {
     }
     const more = account.turnedAway > 0 ? ` (and ${account.turnedAway} more since the last that was recorded)` : "";
     account.turnedAway = 0;
-    this.#record({
+    this.#turn.record_event({
       event: "connect",
       peer,
       conn: number,
@@ -190,7 +170,7 @@ export class Server implements ConnectionEvents {
   on_close(connection: Connection, reason: string): void {
     this.#connections.delete(connection);
     connection.account.connections--;
-    this.#record({ event: "disconnect", peer: connection.peer, conn: connection.number, reason });
+    this.#turn.record_event({ event: "disconnect", peer: connection.peer, conn: connection.number, reason });
     this.#leases.leave(connection);
     this.#accept_again();
   }
@@ -205,8 +185,7 @@ export class Server implements ConnectionEvents {
     });
     const exchange: Exchange = { batch, calls, ready: false };
     connection.add(exchange);
-    this.#dispatching++;
-    this.#unanswered++;
+    this.#turn.begin();
     void this.#run(elements, connection, exchange);
   }
 
@@ -215,11 +194,9 @@ export class Server implements ConnectionEvents {
     for (const [i, element] of elements.entries()) {
       const call = exchange.calls[i] as Call;
       await this.#dispatch(element, call);
-      if (call.recorded !== true || call.record.decision !== "allow")
-        this.#audit.stage(call.record, (error) => (call.lost = error));
+      this.#turn.record_call(call);
     }
-    this.#turn.push({ connection, exchange });
-    if (--this.#dispatching === 0) this.#commit();
+    this.#turn.end(connection, exchange);
   }
 
   #admit({ caller }: Call): void {
@@ -228,54 +205,6 @@ export class Server implements ConnectionEvents {
     if (retryAfterMs === 0) return;
     (caller as Connection).pause(retryAfterMs);
     throw refusal("EAGAIN", `uid ${caller.account.uid} asks too often; wait ${retryAfterMs} ms`, { retryAfterMs });
-  }
-
-  // --- the record
-
-  #record(record: Parameters<AuditLog["stage"]>[0]): void {
-    this.#audit.stage(record);
-    if (this.#commit_planned) return;
-    this.#commit_planned = true;
-    queueMicrotask(() => {
-      this.#commit_planned = false;
-      if (this.#dispatching === 0) this.#commit();
-    });
-  }
-
-  #record_now(call: Call): void {
-    call.record.decision = "allow";
-    this.#audit.stage({ ...call.record }, (error) => (call.lost = error));
-    try {
-      this.#audit.write();
-      call.recorded = true;
-    } catch (error) {
-      throw not_recorded(error as Error);
-    }
-  }
-
-  #commit(): void {
-    const turn = this.#turn;
-    this.#turn = [];
-    this.#audit.commit((error) => {
-      this.#note_failure(error);
-      for (const { exchange } of turn.toReversed()) finish(exchange, error);
-      for (const { connection } of turn) connection.flush();
-      this.#unanswered -= turn.length;
-      this.#on_quiet?.();
-    });
-  }
-
-  /** Says once that the log cannot be written, and goes on trying for what is owed. */
-  #note_failure(error: Error | undefined): void {
-    if (error !== undefined && !this.#failing)
-      this.#log.error({ reason: error.message }, "the audit log cannot be written; calls are refused");
-    if (error === undefined && this.#failing) this.#log.info("the audit log can be written again");
-    this.#failing = error !== undefined;
-    if (error === undefined || this.#stopping) return;
-    this.#retry ??= setTimeout(() => {
-      this.#retry = undefined;
-      if (this.#dispatching === 0) this.#commit();
-    }, RECORD_RETRY_MS);
   }
 
   // --- life
@@ -301,7 +230,7 @@ export class Server implements ConnectionEvents {
     };
     const timer = setTimeout(finish_up, STOP_TIMEOUT_MS);
     this.#on_quiet = () => {
-      if (this.#unanswered === 0 && [...this.#connections].every((connection) => connection.idle)) finish_up();
+      if (this.#turn.unanswered === 0 && [...this.#connections].every((connection) => connection.idle)) finish_up();
     };
     this.#on_quiet();
   }
@@ -315,24 +244,4 @@ export class Server implements ConnectionEvents {
     const { config } = this.#world;
     return `lowport ${VERSION}, pid ${process.pid}, user ${config.user.name}, ${config.policy.rules.length} rules`;
   }
-}
-
-function not_recorded(error: Error): LowportError {
-  return refusal(
-    "EIO",
-    `the audit log cannot be written (${error.message}); nothing was granted; an admin frees its disk`,
-  );
-}
-
-/** Lets an exchange be answered; what could not be recorded is taken back and refused. */
-function finish(exchange: Exchange, error: Error | undefined): void {
-  for (const call of exchange.calls.toReversed()) {
-    const why = call.lost ?? error;
-    if (why !== undefined) {
-      call.undo?.();
-      if (call.response !== undefined) call.response = error_response(call.record.id ?? null, not_recorded(why));
-      delete call.lease;
-    }
-  }
-  exchange.ready = true;
 }

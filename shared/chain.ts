@@ -31,7 +31,7 @@ export function unseal(line: string): (Head & { prev: string; record: Record<str
   try {
     const record = JSON.parse(body) as Record<string, unknown>;
     if (typeof record["seq"] !== "number" || typeof record["prev"] !== "string") return undefined;
-    return { seq: record["seq"], hash: match[2] as string, prev: record["prev"], record };
+    return { seq: record["seq"], hash: match[2], prev: record["prev"], record };
   } catch {
     return undefined;
   }

@@ -37,7 +37,7 @@ const identifier = (method: string) => method.replace(".", "_");
 
 /** All generated files, by name. */
 export function generate(): Record<string, string> {
-  const params = Object.fromEntries(Object.entries(METHODS).map(([name, { params }]) => [identifier(name), params]));
+  const params = Object.fromEntries(Object.entries(METHODS).map(([name, method]) => [identifier(name), method.params]));
   const types = (names: string[]) =>
     `${HEAD}import type { Validate } from "../validate.js";\n${names.map((name) => `export declare const ${name}: Validate;\n`).join("")}`;
   const json = (value: object) => `${JSON.stringify(value, undefined, 2)}\n`;

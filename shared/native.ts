@@ -47,6 +47,7 @@ function load_native(): Native {
         (process.platform === "linux"
           ? "Build it with `npm run build`; a C compiler is needed."
           : "It exists on Linux only."),
+      { cause: error },
     );
   }
 }

@@ -75,7 +75,7 @@ function tests_in(folder) {
   return readdirSync(folder, { recursive: true })
     .map(String)
     .filter((name) => name.endsWith(".test.js"))
-    .sort()
+    .toSorted()
     .map((name) => join(folder, name));
 }
 

@@ -1,0 +1,123 @@
+/**
+ * What happens in one turn of the event loop is written to the audit log at once, and only then answered: nothing leaves
+ * this process that is not recorded. What could not be recorded is taken back, in reverse order, and refused with EIO.
+ */
+import type { Logger } from "pino";
+import { type LowportError, refusal } from "../shared/errors.js";
+import type { AuditLog, AuditRecord } from "./audit.js";
+import { type Call, error_response } from "./calls.js";
+import type { Connection, Exchange } from "./connection.js";
+
+/** Milliseconds until records that are owed are tried again. */
+const RETRY_MS = 1000;
+
+export class Turn {
+  readonly #audit: AuditLog;
+  readonly #log: Logger;
+  readonly #on_answered: () => void;
+  #answered: { connection: Connection; exchange: Exchange }[] = [];
+  #dispatching = 0;
+  #unanswered = 0;
+  #planned = false;
+  #failing = false;
+  #retry: NodeJS.Timeout | undefined;
+
+  /** @param on_answered called after replies have been handed to their connections */
+  constructor(audit: AuditLog, log: Logger, on_answered: () => void) {
+    this.#audit = audit;
+    this.#log = log;
+    this.#on_answered = on_answered;
+  }
+
+  /** Exchanges that have begun and are not answered. */
+  get unanswered(): number {
+    return this.#unanswered;
+  }
+
+  /** An exchange has begun: nothing is written until it has ended, so that all of a turn go into one write. */
+  begin(): void {
+    this.#dispatching++;
+    this.#unanswered++;
+  }
+
+  /** An exchange has ended: all its calls have a response and a record. */
+  end(connection: Connection, exchange: Exchange): void {
+    this.#answered.push({ connection, exchange });
+    if (--this.#dispatching === 0) this.#commit();
+  }
+
+  /** Stages the record of a call, unless it is written already. */
+  record_call(call: Call): void {
+    if (call.recorded === true && call.record.decision === "allow") return;
+    this.#audit.stage(call.record, (error) => (call.lost = error));
+  }
+
+  /** Writes a call's record before its effect, which cannot be taken back. @throws EIO */
+  record_now(call: Call): void {
+    call.record.decision = "allow";
+    this.#audit.stage({ ...call.record }, (error) => (call.lost = error));
+    try {
+      this.#audit.write();
+      call.recorded = true;
+    } catch (error) {
+      throw not_recorded(error as Error);
+    }
+  }
+
+  /** Records what has happened. */
+  record_event(record: AuditRecord): void {
+    this.#audit.stage(record);
+    if (this.#planned) return;
+    this.#planned = true;
+    queueMicrotask(() => {
+      this.#planned = false;
+      if (this.#dispatching === 0) this.#commit();
+    });
+  }
+
+  #commit(): void {
+    const answered = this.#answered;
+    this.#answered = [];
+    this.#audit.commit((error) => {
+      this.#note_failure(error);
+      for (const { exchange } of answered.toReversed()) finish(exchange, error);
+      for (const { connection } of answered) connection.flush();
+      this.#unanswered -= answered.length;
+      this.#on_answered();
+    });
+  }
+
+  /** Says once that the log cannot be written, and goes on trying for what is owed. */
+  #note_failure(error: Error | undefined): void {
+    if (error !== undefined && !this.#failing)
+      this.#log.error({ reason: error.message }, "the audit log cannot be written; calls are refused");
+    if (error === undefined && this.#failing) this.#log.info("the audit log can be written again");
+    this.#failing = error !== undefined;
+    if (error === undefined) return;
+    if (this.#retry === undefined)
+      this.#retry = setTimeout(() => {
+        this.#retry = undefined;
+        if (this.#dispatching === 0) this.#commit();
+      }, RETRY_MS).unref();
+  }
+}
+
+function not_recorded(error: Error): LowportError {
+  return refusal(
+    "EIO",
+    `the audit log cannot be written (${error.message}); nothing was granted; an admin frees its disk`,
+  );
+}
+
+/** Lets an exchange be answered; what could not be recorded is taken back and refused. */
+function finish(exchange: Exchange, error: Error | undefined): void {
+  for (const call of exchange.calls.toReversed()) {
+    const why = call.lost ?? error;
+    if (why !== undefined) {
+      call.undo?.();
+      if (call.response !== undefined) call.response = error_response(call.record.id ?? null, not_recorded(why));
+      delete call.lease;
+    }
+  }
+  exchange.ready = true;
+}
