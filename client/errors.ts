@@ -107,7 +107,7 @@ function join_group(path: string): string {
 
 /** Why the helper cannot be reached, and what to do. @param code errno name of the failed connect */
 export function unreachable(path: string, code: string): LowportError {
-  const start = "Start it (systemctl start lowport), or install it (sudo lowportd install)";
+  const start = "Start it as root (lowportd)";
   const why =
     code === "ENOENT"
       ? `there is no lowport helper at ${path}. ${start}; then ${join_group(path)}`
