@@ -2,7 +2,17 @@
  * The audit log's file: where its chain stands, and appending to it whole or not at all. All of it happens as the service
  * user, who owns the folder. A single writer (flock), never through a symbolic link.
  */
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, readdirSync, readSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readdirSync,
+  readSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { FIRST_PREV, type Head, unseal } from "../shared/chain.js";
 import { native } from "../shared/native.js";
@@ -10,6 +20,7 @@ import { native } from "../shared/native.js";
 const NEWLINE = 10;
 /** More than the longest line: a peer in 65,536 groups makes one of 720 KiB. */
 const TAIL_BYTES = 1 << 20;
+const S_ISGID = 0o2000;
 const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = constants;
 
 /** What stands at the end of a log. */
@@ -70,7 +81,9 @@ export interface AuditFile {
 export function open_audit_file(path: string): AuditFile;
 export function open_audit_file(path: string, before: AuditFile): AuditFile | undefined;
 export function open_audit_file(path: string, before?: AuditFile): AuditFile | undefined {
-  const fd = openSync(path, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o640);
+  // For a group to read only where the folder says which (setgid): the helper's own group is the one that apps are in.
+  const mode = (statSync(dirname(path)).mode & S_ISGID) === 0 ? 0o600 : 0o640;
+  const fd = openSync(path, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK, mode);
   let keep = false;
   try {
     const stats = fstatSync(fd);

@@ -2,6 +2,7 @@
 /**
  * lowportd, the root helper. Its life, in order; each step is in the file it names, and any doubt ends it.
  */
+import { realpathSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { message_of } from "../shared/errors.js";
 import { DEFAULT_CONFIG, EXIT, VERSION } from "../shared/protocol.js";
@@ -13,6 +14,7 @@ import { lock_down } from "./lockdown.js";
 import { open_log } from "./log.js";
 import { send_to_syslog, set_resource_limits } from "./posix.js";
 import { Server } from "./server.js";
+import { distrust } from "./trusted-path.js";
 
 const USAGE = `lowportd ${VERSION}: binds privileged ports for programs without root rights
 
@@ -37,7 +39,7 @@ function step<T>(code: number, what: string, run: () => T): T {
   try {
     return run();
   } catch (error) {
-    die(code, error instanceof ConfigFault ? error.message : `lowportd: ${what}: ${message_of(error)}`);
+    die(code, error instanceof ConfigFault ? error.message : `${what}: ${message_of(error)}`);
   }
 }
 
@@ -47,7 +49,9 @@ function read_command_line(): { command: string; file: string } {
     help: { type: "boolean" },
     version: { type: "boolean" },
   } as const;
-  const { values, positionals } = step(EXIT.usage, "usage", () => parseArgs({ options, allowPositionals: true }));
+  const { values, positionals } = step(EXIT.usage, "lowportd: usage", () =>
+    parseArgs({ options, allowPositionals: true }),
+  );
   if (values.help === true) process.stdout.write(USAGE);
   else if (values.version === true) process.stdout.write(`lowportd ${VERSION}\n`);
   if (values.help === true || values.version === true) process.exit(EXIT.ok);
@@ -78,16 +82,22 @@ function main(): void {
   if (process.getuid?.() !== 0)
     die(EXIT.noPermission, "lowportd: must be started as root; it gives that up itself (try sudo)");
 
+  for (const path of [process.execPath, realpathSync(process.argv[1] ?? "")]) {
+    const why = distrust(path);
+    if (why !== undefined)
+      log.warn({ reason: why }, "somebody else than root can change what root runs here; install it elsewhere");
+  }
+
   // 3. The control socket, while root can make it in a folder that nobody else can write.
-  process.umask(0o077);
+  process.umask(0o027);
   const { path, gid, mode } = config.socket;
-  const listener = step(EXIT.refused, path, () => make_control_socket(path, gid, mode));
+  const listener = step(EXIT.refused, `lowportd: ${path}`, () => make_control_socket(path, gid, mode));
 
   // 4. No core files; descriptors.
-  step(EXIT.bug, "setrlimit", set_resource_limits);
+  step(EXIT.bug, "lowportd: setrlimit", set_resource_limits);
 
   // 5. Root is given up for ever, and that is proved.
-  step(EXIT.bug, "lock-down", () => lock_down(config.user.uid, config.user.gid));
+  step(EXIT.bug, "lowportd: lock-down", () => lock_down(config.user.uid, config.user.gid));
 
   // 6. The audit log, as the user that owns its folder.
   const {

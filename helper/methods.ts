@@ -1,8 +1,9 @@
 /** What each method of shared/methods.ts does. The table there says who may call it; this is the only way to do it. */
+import { readFileSync } from "node:fs";
 import { LowportError, refusal } from "../shared/errors.js";
 import type { LeaseEntry } from "../shared/methods.js";
 import { BIND_DEFAULTS, INVALID_PARAMS, PROTOCOL_VERSION, VERSION } from "../shared/protocol.js";
-import { canonical_address, describe_socket } from "./address.js";
+import { canonical_address, describe_socket, family_of } from "./address.js";
 import type { Call, Caller, Handlers } from "./calls.js";
 import type { Config } from "./config.js";
 import type { Lease } from "./lease.js";
@@ -10,13 +11,16 @@ import type { LeaseTable } from "./leases.js";
 import { type Decision, decide, type Peer, type Policy, type Rule, type Wanted } from "./policy.js";
 import { find_group, find_user } from "./posix.js";
 
+/** The OpenRPC document; read as root, because the helper's user need not be able to enter this folder. */
+const INTERFACE = JSON.parse(
+  readFileSync(new URL("../shared/generated/openrpc.json", import.meta.url), "utf8"),
+) as object;
+
 /** What the methods work on. */
 export interface World {
   config: Config;
   readonly leases: LeaseTable;
   policyLoadedAt: Date;
-  /** The OpenRPC document. */
-  readonly interface: object;
   readonly connections: () => number;
   readonly audit_seq: () => number;
   /** Writes the call's record now, for what cannot be undone afterwards. Throws EIO if that fails. */
@@ -37,7 +41,12 @@ function read_wanted(params: { protocol: "tcp" | "udp"; port: number; address?: 
       reason: `params: /address "${text}" is no IP literal; resolve names before you ask`,
       path: "/address",
     });
-  return { protocol: params.protocol, port: params.port, address, ipv6Only: params.ipv6Only ?? BIND_DEFAULTS.ipv6Only };
+  return {
+    protocol: params.protocol,
+    port: params.port,
+    address,
+    ipv6Only: family_of(address) === 6 && params.ipv6Only === true,
+  };
 }
 
 function require_quota(config: Config, { account }: Caller, rule: Rule): void {
@@ -178,6 +187,6 @@ export function make_handlers(world: World): Handlers {
       };
     },
 
-    "rpc.discover": () => world.interface,
+    "rpc.discover": () => INTERFACE,
   };
 }

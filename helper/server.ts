@@ -1,5 +1,5 @@
 /** Accepts connections, as many as the limits allow, and passes what comes on them to the dispatcher. */
-import { closeSync, readFileSync } from "node:fs";
+import { closeSync } from "node:fs";
 import type { Logger } from "pino";
 import { type LowportError, message_of, refusal } from "../shared/errors.js";
 import { errno_name, native } from "../shared/native.js";
@@ -53,9 +53,6 @@ export class Server implements ConnectionEvents {
       config,
       leases: this.#leases,
       policyLoadedAt: new Date(),
-      interface: JSON.parse(
-        readFileSync(new URL("../shared/generated/openrpc.json", import.meta.url), "utf8"),
-      ) as object,
       connections: () => this.#connections.size,
       audit_seq: () => audit.seq,
       record_now: (call) => this.#turn.record_now(call),
