@@ -5,11 +5,10 @@
 import { readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { ConfigFile, RuleEntry } from "../shared/config-schema.js";
-import { message_of } from "../shared/errors.js";
+import { errno_of, message_of } from "../shared/errors.js";
 import { config as validate_config, rules as validate_rules } from "../shared/generated/config.js";
 import type { Limits } from "../shared/protocol.js";
 import { describe, type Validate } from "../shared/validate.js";
-import { errno_of } from "./errno.js";
 import { make_policy, type Policy, type Rule } from "./policy.js";
 import { find_group, find_user, type User } from "./posix.js";
 import { read_groups, read_rule, read_users } from "./rules.js";

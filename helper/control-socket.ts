@@ -14,8 +14,8 @@ import {
   unlinkSync,
 } from "node:fs";
 import { dirname } from "node:path";
+import { errno_of } from "../shared/errors.js";
 import { errno_name, native } from "../shared/native.js";
-import { errno_of } from "./errno.js";
 import { distrust } from "./trusted-path.js";
 
 /** Connections that the kernel queues before they are accepted; it cuts it down to net.core.somaxconn. */

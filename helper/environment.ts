@@ -31,13 +31,3 @@ const DANGEROUS = [
 export function dangerous_variables(environment: NodeJS.ProcessEnv): string[] {
   return DANGEROUS.filter((name) => (environment[name] ?? "") !== "");
 }
-
-/** Whether `eval` and its like work. They do not where node was started with --disallow-code-generation-from-strings. */
-export function can_generate_code(): boolean {
-  try {
-    // oxlint-disable-next-line no-new-func, no-implied-eval -- that it throws is what is wanted
-    return new Function("return true")() === true;
-  } catch {
-    return false;
-  }
-}

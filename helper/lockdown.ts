@@ -4,8 +4,8 @@
  * is an error and the helper exits.
  */
 import { readdirSync, readFileSync } from "node:fs";
+import { errno_of } from "../shared/errors.js";
 import { native } from "../shared/native.js";
-import { errno_of } from "./errno.js";
 
 /** The mask of CAP_NET_BIND_SERVICE (capability 10, capabilities(7)). */
 const BIND_ONLY = "0000000000000400";

@@ -9,7 +9,7 @@ import { DEFAULT_CONFIG, EXIT, VERSION } from "../shared/protocol.js";
 import { AuditLog } from "./audit.js";
 import { type Config, ConfigFault, load_config } from "./config.js";
 import { make_control_socket } from "./control-socket.js";
-import { can_generate_code, dangerous_variables } from "./environment.js";
+import { dangerous_variables } from "./environment.js";
 import { lock_down } from "./lockdown.js";
 import { open_log } from "./log.js";
 import { send_to_syslog, set_resource_limits } from "./posix.js";
@@ -27,6 +27,9 @@ const USAGE = `lowportd ${VERSION}: binds privileged ports for programs without 
 Exit: 0 ok, 1 refused, 64 usage, 70 a bug, 77 no permission, 78 configuration or environment.
 Signals: SIGHUP reloads the rules and reopens the log, SIGUSR1 reopens the log, SIGTERM and SIGINT stop.
 `;
+
+/** The flag without which `eval` and its like work; the first line of this file gives it. */
+const NO_CODE = "--disallow-code-generation-from-strings";
 
 /** Ends the process with a line to stderr. */
 function die(code: number, message: string): never {
@@ -119,7 +122,10 @@ function main(): void {
   // 8. Ready.
   server.start();
   handle_signals(file, config, audit, server, log);
-  log.info({ socket: path, rules: config.policy.rules.length, codeGeneration: can_generate_code() }, "ready");
+  log.info(
+    { socket: path, rules: config.policy.rules.length, codeGeneration: !process.execArgv.includes(NO_CODE) },
+    "ready",
+  );
 }
 
 function handle_signals(

@@ -2,8 +2,9 @@
  * Whether a path can be believed to be root's: every component from / on is owned by root, is not a symbolic link, and
  * cannot be written by anyone else. A sticky directory (/tmp) passes, because there nobody can replace what root owns.
  */
+
 import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, type Stats } from "node:fs";
-import { errno_of } from "./errno.js";
+import { errno_of } from "../shared/errors.js";
 
 const WRITABLE_BY_OTHERS = 0o022;
 const STICKY = 0o1000;

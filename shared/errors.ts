@@ -45,3 +45,9 @@ export function refusal(name: ErrorName, reason: string, more: Omit<ErrorData, "
 export function message_of(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
 }
+
+/** Node's name for a failed system call ("ENOENT"), or undefined if something else was thrown. */
+export function errno_of(error: unknown): string | undefined {
+  const code = (error as NodeJS.ErrnoException | undefined)?.code;
+  return typeof code === "string" ? code : undefined;
+}

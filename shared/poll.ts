@@ -10,7 +10,6 @@ export const HANG_UP = 0x010 | 0x008;
 export type Ready = (mask: number) => void;
 
 const watched = new Map<number, Ready>();
-const after: (() => void)[] = [];
 let events: Int32Array | undefined;
 
 function on_ready(count: number): void {
@@ -20,7 +19,6 @@ function on_ready(count: number): void {
     // reads and gets EAGAIN.
     watched.get(events[2 * i] as number)?.(events[2 * i + 1] as number);
   }
-  for (const call of after) call();
 }
 
 /** Watches `fd` for `mask`; replaces what was said of it before. @throws Error if the kernel refuses */
@@ -35,11 +33,6 @@ export function watch(fd: number, mask: number, ready: Ready): void {
 /** Forgets `fd`; to be called before it is closed. */
 export function unwatch(fd: number): void {
   if (watched.delete(fd)) native().pollWatch(fd, 0);
-}
-
-/** `call` runs once after all that was ready in one turn of the event loop has been told. */
-export function after_each_turn(call: () => void): void {
-  after.push(call);
 }
 
 /** Whether watched descriptors keep the process alive; they do until this says otherwise. */
