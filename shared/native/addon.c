@@ -56,9 +56,8 @@ bool get_args(napi_env env, napi_callback_info info, const char *format, ...) {
 }
 
 napi_value make_int(napi_env env, int64_t value) {
-    napi_value out = NULL;
-    napi_create_int64(env, value, &out);
-    return out;
+    napi_value out;
+    return napi_create_int64(env, value, &out) == napi_ok ? out : NULL;
 }
 
 napi_value make_result(napi_env env, int64_t value) {

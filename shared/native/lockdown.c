@@ -53,7 +53,6 @@ static const int forbidden[] = {
     SYS_fork, SYS_vfork, SYS_iopl, SYS_ioperm, SYS_modify_ldt, SYS_uselib, SYS_kexec_file_load,
 #endif
 };
-enum { CLONE3 = 435 };
 
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
 #define IF_EQUAL(value, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(value), yes, no)
@@ -70,7 +69,7 @@ static int install_filter(void) {
         BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x40000000, 0, 1), RETURN(SECCOMP_RET_KILL_PROCESS), /* the x32 table */
 #endif
         /* clone3 hides its flags in memory: ENOSYS makes glibc use clone */
-        IF_EQUAL(CLONE3, 0, 1), RETURN(SECCOMP_RET_ERRNO | ENOSYS),
+        IF_EQUAL(435, 0, 1), RETURN(SECCOMP_RET_ERRNO | ENOSYS),
         /* clone makes threads and nothing else; CLONE_NEWTIME shares its bits with the signal number, but is clone3's */
         IF_EQUAL(SYS_clone, 0, 5), LOAD(args[0]),
         BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K,
@@ -118,39 +117,33 @@ static int drop_bounding_set(void) {
 napi_value lock_down(napi_env env, napi_callback_info info) {
     int32_t uid32, gid32;
     bool as_root;
-    const char *step = NULL;
+    const char *failed = NULL;
+#define STEP(call) \
+    if (!failed && (call) < 0) \
+    failed = #call
 
     if (!get_args(env, info, "iib", &uid32, &gid32, &as_root))
         return NULL;
     uid_t uid = (uid_t)uid32;
     gid_t gid = (gid_t)gid32;
-    if (uid32 <= 0 || gid32 <= 0)
-        errno = EINVAL, step = "the ids: neither may be 0";
-    else if (as_root && drop_bounding_set() < 0)
-        step = "prctl(PR_CAPBSET_DROP)";
-    else if (as_root && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
-        step = "prctl(PR_SET_KEEPCAPS)";
-    else if (as_root && setgroups(0, NULL) < 0)
-        step = "setgroups";
-    else if (as_root && setresgid(gid, gid, gid) < 0)
-        step = "setresgid";
-    else if (as_root && setresuid(uid, uid, uid) < 0)
-        step = "setresuid";
-    else if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
-        step = "prctl(PR_CAP_AMBIENT_CLEAR_ALL)";
-    else if (keep_one_capability() < 0)
-        step = "capset";
-    else if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0)
-        step = "prctl(PR_SET_KEEPCAPS)";
-    else if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-        step = "prctl(PR_SET_DUMPABLE)";
-    else if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        step = "prctl(PR_SET_NO_NEW_PRIVS)";
-    else if (install_filter() < 0)
-        step = "seccomp(SECCOMP_SET_MODE_FILTER, TSYNC)";
-    if (step) {
+    errno = EINVAL;
+    STEP(uid32 > 0 && gid32 > 0 ? 0 : -1);
+    if (as_root) {
+        STEP(drop_bounding_set());
+        STEP(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0));
+        STEP(setgroups(0, NULL));
+        STEP(setresgid(gid, gid, gid));
+        STEP(setresuid(uid, uid, uid));
+    }
+    STEP(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0));
+    STEP(keep_one_capability());
+    STEP(prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0));
+    STEP(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
+    STEP(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    STEP(install_filter());
+    if (failed) {
         char message[256];
-        snprintf(message, sizeof message, "%s: %s", step, strerror(errno));
+        snprintf(message, sizeof message, "%s: %s", failed, strerror(errno));
         napi_throw_error(env, "ERR_LOWPORT_LOCKDOWN", message);
     }
     return NULL;

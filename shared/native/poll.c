@@ -11,7 +11,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-typedef struct uv_handle_s uv_handle_t; /* opaque: any libuv handle */
+typedef struct uv_handle_s uv_handle_t; /* any libuv handle, opaque */
 enum { UV_POLL = 8, UV_READABLE = 1, MAX_EVENTS = 64 };
 extern size_t uv_handle_size(int type);
 extern const char *uv_handle_type_name(int type);
@@ -86,14 +86,13 @@ napi_value poll_start(napi_env env, napi_callback_info info) {
         return NULL;
     }
     int epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (epoll < 0) {
-        napi_throw_error(env, "EMFILE", "lowport addon: no descriptor left for epoll");
-        return NULL;
-    }
     struct poller *poller = calloc(1, sizeof *poller);
     uv_handle_t *handle = calloc(1, uv_handle_size(UV_POLL));
-    if (!poller || !handle)
-        abort();
+    if (epoll < 0 || !poller || !handle) {
+        close(epoll), free(poller), free(handle);
+        napi_throw_error(env, "EMFILE", "lowport addon: no descriptor or memory left for epoll");
+        return NULL;
+    }
     *poller = (struct poller){.env = env, .handle = handle, .epoll = epoll};
     uv_handle_set_data(handle, poller);
     if (strcmp(uv_handle_type_name(UV_POLL), "poll") == 0 &&
