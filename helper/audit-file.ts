@@ -71,6 +71,8 @@ export interface AuditFile {
   readonly head: Head;
   /** What was cut off the end of the file: the torn last line of a helper that died while writing it. */
   readonly torn: string;
+  /** Bytes at the end of the file that are of a write that failed. */
+  unfinished: number;
 }
 
 /**
@@ -101,20 +103,32 @@ export function open_audit_file(path: string, before?: AuditFile): AuditFile | u
       inode: stats.ino,
       head: head ?? find_predecessor(path) ?? { seq: 0, hash: FIRST_PREV },
       torn: torn.toString(),
+      unfinished: 0,
     };
   } finally {
     if (!keep) closeSync(fd);
   }
 }
 
-/** Appends all of `text` or nothing: what a full disk let in of it is taken out again. @throws what the kernel says */
-export function append_whole(fd: number, text: string): void {
+/** Takes the rest of a line that could not be written whole out of the file again. */
+function cut_unfinished(file: AuditFile): void {
+  if (file.unfinished > 0) ftruncateSync(file.fd, fstatSync(file.fd).size - file.unfinished);
+  file.unfinished = 0;
+}
+
+/**
+ * Appends all of `text` or nothing: what a full disk let in of it is taken out again, if need be before the next one.
+ * @throws what the kernel says
+ */
+export function append_whole(file: AuditFile, text: string): void {
   const bytes = Buffer.from(text);
+  cut_unfinished(file);
   let written = 0;
   try {
-    while (written < bytes.length) written += writeSync(fd, bytes, written);
+    while (written < bytes.length) written += writeSync(file.fd, bytes, written);
   } catch (error) {
-    if (written > 0) ftruncateSync(fd, fstatSync(fd).size - written);
+    file.unfinished = written;
+    cut_unfinished(file);
     throw error;
   }
 }

@@ -126,7 +126,7 @@ export class AuditLog {
           prev,
         });
       }
-      append_whole(this.#file.fd, this.#lines);
+      append_whole(this.#file, this.#lines);
     } catch (error) {
       const lost = this.#staged;
       this.#staged = lost.filter((staged) => staged.on_lost === undefined);

@@ -112,13 +112,16 @@ function first_match(policy: Policy, positions: readonly number[], wanted: Wante
   return undefined;
 }
 
-/** The rule that comes nearest, and all that it lacks; the one named first where several are as near. */
+/** Rules that are looked at to explain a refusal, so that refusing many does not keep others waiting. */
+const EXPLAIN_AMONG = 1000;
+
+/** The rule that comes nearest, and all that it lacks. Rules that name the peer come first where others are as near. */
 function nearest(policy: Policy, named: readonly number[], wanted: Wanted): string {
-  const mine = new Set(named);
+  const mine = new Set(named.slice(0, EXPLAIN_AMONG).map((position) => policy.rules[position] as Rule));
   let best: { rule: Rule; lacks: string[] } | undefined;
-  for (const [position, rule] of policy.rules.entries()) {
-    const lacks = lacking(rule, wanted);
-    if (!mine.has(position)) lacks.unshift("this user in its users or groups");
+  for (const rule of [...mine, ...policy.rules.slice(0, EXPLAIN_AMONG)]) {
+    if (best?.lacks.length === 1) break;
+    const lacks = [...(mine.has(rule) ? [] : ["this user in its users or groups"]), ...lacking(rule, wanted)];
     if (best === undefined || lacks.length < best.lacks.length) best = { rule, lacks };
   }
   if (best === undefined) return "there are no rules; an admin adds one and reloads";
