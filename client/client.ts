@@ -62,9 +62,6 @@ const RETRY_MS = { first: 100, last: 5_000 };
 /** Milliseconds until connecting is tried again while the helper's queue is full. */
 const QUEUE_FULL_RETRY_MS = 20;
 
-const abort_reason = (signal: AbortSignal): Error =>
-  signal.reason instanceof Error ? signal.reason : new DOMException("This operation was aborted", "AbortError");
-
 const sleep = (ms: number) => new Promise<void>((wake) => setTimeout(wake, ms));
 
 export class Client extends EventEmitter<ClientEvents> {
@@ -157,7 +154,7 @@ export class Client extends EventEmitter<ClientEvents> {
     params: Params<M>,
     { signal, timeout = DEFAULT_TIMEOUT_MS }: CallOptions,
   ): Promise<{ result: Result<M>; fds: number[] }> {
-    if (signal?.aborted === true) throw abort_reason(signal);
+    if (signal?.aborted === true) throw signal.reason;
     const id = ++this.#ids;
     const waiting: Waiting = { method, abandoned: false, fds: [] };
     let timer: NodeJS.Timeout | undefined;
@@ -174,7 +171,7 @@ export class Client extends EventEmitter<ClientEvents> {
           ),
         timeout,
       );
-      on_abort = () => reject(abort_reason(signal as AbortSignal));
+      on_abort = () => reject((signal as AbortSignal).reason);
       signal?.addEventListener("abort", on_abort, { once: true });
     });
     const answered = async () => {

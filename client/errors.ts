@@ -115,6 +115,8 @@ export function unreachable(path: string, code: string): LowportError {
         ? `the lowport helper at ${path} is not running. ${start}`
         : code === "EACCES" || code === "EPERM"
           ? `this program may not talk to the lowport helper at ${path}: ${join_group(path)}`
-          : `the lowport helper at ${path} cannot be reached`;
+          : code === "EMFILE" || code === "ENFILE"
+            ? `this program has no descriptor left to reach the lowport helper at ${path}; raise its RLIMIT_NOFILE`
+            : `the lowport helper at ${path} cannot be reached`;
   return new LowportError(code, "connect", why);
 }

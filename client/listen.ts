@@ -9,7 +9,7 @@ import { isIP, type Server, Socket } from "node:net";
 import { attempt } from "./attempt.js";
 import type { BoundSocket, CallOptions } from "./client.js";
 import { LowportError } from "./errors.js";
-import { take_inherited } from "./inherited.js";
+import { inherited_count, take_inherited } from "./inherited.js";
 import { shared_client } from "./shared-client.js";
 
 export interface ListenOptions extends CallOptions {
@@ -47,7 +47,7 @@ function defined<T extends object>(members: T): { [K in keyof T]: Exclude<T[K], 
 export function explain_refusal(refused: NodeJS.ErrnoException, error: unknown): Error {
   if (!(error instanceof LowportError)) return error as Error;
   // A helper that is not there does not change what happened: the bind was refused.
-  const code = error.syscall === "bind" ? error.code : "EACCES";
+  const code = error.syscall === "connect" && !/^E[MN]FILE$/.test(error.code) ? "EACCES" : error.code;
   const kernel = refused.message.replace(/^\w+ E\w+: /, "");
   const reason = `${kernel}; ${error.reason}`;
   const { limit, max, retryAfterMs } = error;
@@ -61,10 +61,21 @@ export function explain_refusal(refused: NodeJS.ErrnoException, error: unknown):
   return Object.assign(explained, { address, port });
 }
 
+async function resolve(host: string | undefined): Promise<string | undefined> {
+  return host === undefined || isIP(host) !== 0 ? host : (await lookup(host)).address;
+}
+
+/** Takes a socket that was inherited and is what is asked for. @returns its descriptor */
+export async function take_fitting(stream: boolean, { port, host, ipv6Only }: ListenOptions, family?: 4 | 6) {
+  return inherited_count() === 0
+    ? undefined
+    : take_inherited({ stream, port, address: await resolve(host), ipv6Only, family });
+}
+
 /** Asks the helper; without a host for all addresses: IPv6 and IPv4 together, or IPv4 alone on a host without IPv6. */
 export async function ask_helper(protocol: "tcp" | "udp", options: ListenOptions): Promise<BoundSocket> {
   const { host, socket, signal, timeout, port, backlog, ipv6Only, hold, label, share } = options;
-  const address = host === undefined || isIP(host) !== 0 ? host : (await lookup(host)).address;
+  const address = await resolve(host);
   const ask = (at: string | undefined) => {
     const wanted = defined({ port, backlog, ipv6Only, hold, label, share, address: at });
     return shared_client(socket).bind({ ...wanted, protocol, signal, timeout });
@@ -85,9 +96,9 @@ export async function ask_helper(protocol: "tcp" | "udp", options: ListenOptions
 export async function listen(server: Server, options: ListenOptions): Promise<Listening> {
   const { port, host, backlog, ipv6Only, signal, share = cluster.isWorker } = options;
   signal?.throwIfAborted();
-  const inherited = take_inherited(true, port, host);
+  const inherited = await take_fitting(true, options);
   if (inherited !== undefined) {
-    await adopt(server, inherited);
+    await adopt(server, inherited, backlog);
     return { via: "inherited" };
   }
   try {
@@ -102,7 +113,7 @@ export async function listen(server: Server, options: ListenOptions): Promise<Li
       throw explain_refusal(refused as NodeJS.ErrnoException, error);
     }
     try {
-      await adopt(server, lease.fd);
+      await adopt(server, lease.fd, backlog);
     } catch (error) {
       void lease.release();
       throw error;
@@ -113,10 +124,10 @@ export async function listen(server: Server, options: ListenOptions): Promise<Li
 }
 
 /** Serves on a listening descriptor, which is the server's from then on. */
-function adopt(server: Server, fd: number): Promise<void> {
+function adopt(server: Server, fd: number, backlog = 511): Promise<void> {
   // As a socket and not as { fd }: in a cluster worker the latter would send the bare number to the primary.
   const carrier = new Socket({ fd, readable: false, writable: false, manualStart: true } as ConstructorParameters<
     typeof Socket
   >[0]);
-  return attempt(server, () => server.listen(carrier));
+  return attempt(server, () => server.listen(carrier, backlog));
 }

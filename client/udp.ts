@@ -1,12 +1,14 @@
 /** `bindUdp` for dgram sockets: the same ladder as `listen`. */
 import cluster from "node:cluster";
-import { createSocket, type Socket } from "node:dgram";
+import { createSocket, type Socket, type SocketOptions } from "node:dgram";
 import { attempt } from "./attempt.js";
 import type { BoundSocket } from "./client.js";
-import { take_inherited } from "./inherited.js";
-import { ask_helper, explain_refusal, type Listening, type ListenOptions } from "./listen.js";
+import { ask_helper, explain_refusal, type Listening, type ListenOptions, take_fitting } from "./listen.js";
 
-/** As for `listen`; without a host all addresses of the socket's family are meant. */
+/**
+ * As for `listen`; without a host all addresses of the socket's family are meant. `ipv6Only` must be what the socket was
+ * created with (`createSocket({ type: "udp6", ipv6Only: true })`), for a socket does not tell.
+ */
 export type UdpOptions = Omit<ListenOptions, "backlog">;
 
 /** A dgram socket has a type; the declarations of Node 20 do not say so. */
@@ -23,12 +25,12 @@ export async function bindUdp(socket: TypedSocket, options: UdpOptions): Promise
   const { type = "udp4" } = socket;
   const all = type === "udp4" ? "0.0.0.0" : "::";
   const adopt = (fd: number) => attempt(socket, () => socket.bind({ fd, exclusive: true }));
-  const inherited = take_inherited(false, port, host);
+  const inherited = await take_fitting(false, options, type === "udp4" ? 4 : 6);
   if (inherited !== undefined) {
     await adopt(inherited);
     return { via: "inherited" };
   }
-  const refused = await try_to_bind(type, port, host ?? all);
+  const refused = await try_to_bind({ type, ipv6Only }, port, host ?? all);
   if (refused === undefined || port === 0) {
     await attempt(socket, () => socket.bind({ port, address: host ?? all }));
     return { via: "direct" };
@@ -50,8 +52,8 @@ export async function bindUdp(socket: TypedSocket, options: UdpOptions): Promise
 }
 
 /** Binds another socket for a moment, because one whose bind has failed cannot take a descriptor. @returns an EACCES */
-async function try_to_bind(type: "udp4" | "udp6", port: number, address: string) {
-  const probe = createSocket(type);
+async function try_to_bind(options: SocketOptions, port: number, address: string) {
+  const probe = createSocket(options);
   try {
     await attempt(probe, () => probe.bind({ port, address, exclusive: true }));
     return undefined;

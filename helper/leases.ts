@@ -22,9 +22,15 @@ export class LeaseTable {
   readonly #byHolder = new Multimap<Holder, Lease>();
   readonly #on_end: (lease: Lease, reason: string) => void;
 
-  /** @param on_end records the end of a lease */
-  constructor(on_end: (lease: Lease, reason: string) => void) {
+  readonly #drop_filter: number;
+
+  /**
+   * @param on_end records the end of a lease
+   * @param drop_filter descriptor of the eBPF program that `revoke` attaches; negative if there is none
+   */
+  constructor(on_end: (lease: Lease, reason: string) => void, drop_filter = -1) {
     this.#on_end = on_end;
+    this.#drop_filter = drop_filter;
   }
 
   get size(): number {
@@ -182,13 +188,13 @@ export class LeaseTable {
     else count_socket(lease.account, lease.rule, -1);
   }
 
-  /** Takes the socket itself back from all who have a copy. @throws a refusal if its holder has prevented that */
+  /** Takes the socket itself back from all who have a copy. @throws a refusal if that cannot be; then nothing has changed */
   revoke(lease: Lease, reason: string): void {
-    const result = native().revokeSocket(lease.fd);
+    const result = native().revokeSocket(lease.fd, this.#drop_filter);
     if (result < 0)
       throw refusal(
         "EACCES",
-        `lease ${lease.id} cannot be revoked: its holder has locked a socket filter of its own (${errno_name(result)}); it was shut down once; stop the program that has it (\`ss -lnp\`)`,
+        `lease ${lease.id} cannot be revoked (${errno_name(result)}): its holder has locked a socket filter of its own, or the helper was started without CAP_BPF; stop the program that has it (\`ss -lnp\`)`,
       );
     this.end(lease, reason);
   }

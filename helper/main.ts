@@ -5,11 +5,13 @@
 import { realpathSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { message_of } from "../shared/errors.js";
+import { errno_name, native } from "../shared/native.js";
 import { DEFAULT_CONFIG, EXIT, VERSION } from "../shared/protocol.js";
 import { AuditLog } from "./audit.js";
 import { type Config, ConfigFault, load_config } from "./config.js";
 import { make_control_socket } from "./control-socket.js";
 import { dangerous_variables } from "./environment.js";
+import { leave_io_uring } from "./io-uring.js";
 import { lock_down } from "./lockdown.js";
 import { open_log } from "./log.js";
 import { send_to_syslog, set_resource_limits } from "./posix.js";
@@ -72,6 +74,8 @@ function main(): void {
   if (dangerous.length > 0)
     die(EXIT.config, `lowportd: environment: ${dangerous.join(", ")} may change what code runs as root; unset it`);
 
+  if (command === "run") step(EXIT.config, "lowportd: io_uring", leave_io_uring);
+
   // 2. Configuration and rules, from files that are root's alone.
   const config = step(EXIT.config, file, () => load_config(file));
   if (command === "check-config")
@@ -96,6 +100,10 @@ function main(): void {
   const { path, gid, mode } = config.socket;
   const listener = step(EXIT.refused, `lowportd: ${path}`, () => make_control_socket(path, gid, mode));
 
+  const drop_filter = native().loadDropFilter();
+  if (drop_filter < 0)
+    log.warn({ reason: errno_name(drop_filter) }, "no eBPF here: revoke works as far as this kernel lets it");
+
   // 4. No core files; descriptors.
   step(EXIT.bug, "lowportd: setrlimit", set_resource_limits);
 
@@ -113,7 +121,7 @@ function main(): void {
   );
 
   // 7. The start is on record before anything is served.
-  const server = new Server(listener, config, audit, log);
+  const server = new Server({ listener, drop_filter }, config, audit, log);
   const torn = audit.torn === "" ? "" : `; the last line was torn and is taken out: ${audit.torn}`;
   audit.stage({ event: "start", reason: server.describe() + torn });
   step(EXIT.config, `${file}: /audit/path: ${auditPath}`, () => audit.write());

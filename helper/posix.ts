@@ -47,6 +47,7 @@ function as_id(principal: string | number): number | undefined {
 
 function look_up<T>(call: (key: string | number) => T, principal: string | number): T | undefined {
   const key = as_id(principal) ?? principal;
+  if (typeof key === "number" && as_id(key) === undefined) return undefined;
   if (typeof key === "string" && !/^[A-Za-z_][A-Za-z0-9_.@-]*\$?$/.test(key)) return undefined;
   try {
     return call(key);

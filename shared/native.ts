@@ -19,7 +19,8 @@ export interface Native {
     backlog: number,
   ): number;
   socketInfo(fd: number): SocketInfo | number;
-  revokeSocket(fd: number): number;
+  loadDropFilter(): number;
+  revokeSocket(fd: number, filter: number): number;
   lockFile(fd: number): number;
   openUnix(path: string, backlog: number): number;
   acceptUnix(fd: number): number;
@@ -31,6 +32,7 @@ export interface Native {
   pollStart(call: (count: number) => void): Int32Array;
   pollWatch(fd: number, mask: number): number;
   pollRef(keep: boolean): number;
+  forbidIoUring(): number;
   lockDown(uid: number, gid: number, asRoot: boolean): void;
 }
 

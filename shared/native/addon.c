@@ -2,16 +2,9 @@
  * This file registers them and converts their arguments; the others hold them by subject. */
 #include "addon.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <string.h>
-
-static bool get_int(napi_env env, napi_value value, int32_t *out) {
-    double number;
-    if (napi_get_value_double(env, value, &number) != napi_ok || !(number >= INT32_MIN && number <= INT32_MAX))
-        return false;
-    *out = (int32_t)number;
-    return number == (double)*out;
-}
 
 static bool get_string(napi_env env, napi_value value, char *out, size_t size) {
     size_t length = 0;
@@ -34,9 +27,13 @@ bool get_args(napi_env env, napi_callback_info info, const char *format, ...) {
     bool ok = napi_get_cb_info(env, info, &got, args, NULL, NULL) == napi_ok && got == count;
     va_start(out, format);
     for (size_t i = 0; ok && i < count; i++) {
-        if (format[i] == 'i')
-            ok = get_int(env, args[i], va_arg(out, int32_t *));
-        else if (format[i] == 'b')
+        if (format[i] == 'i') {
+            double number = NAN;
+            ok = napi_get_value_double(env, args[i], &number) == napi_ok && number >= INT32_MIN && number <= INT32_MAX;
+            int32_t *integer = va_arg(out, int32_t *);
+            *integer = ok ? (int32_t)number : 0;
+            ok = ok && number == (double)*integer;
+        } else if (format[i] == 'b')
             ok = napi_get_value_bool(env, args[i], va_arg(out, bool *)) == napi_ok;
         else if (format[i] == 'v')
             *va_arg(out, napi_value *) = args[i];
@@ -69,11 +66,12 @@ NAPI_MODULE_INIT() {
         const char *name;
         napi_callback call;
     } table[] = {
-        {"bindSocket", bind_socket},       {"socketInfo", socket_info},   {"revokeSocket", revoke_socket},
-        {"lockFile", lock_file},           {"openUnix", open_unix}, {"acceptUnix", accept_unix},
-        {"peerCredentials", peer_credentials}, {"receive", receive_bytes}, {"receiveWithFds", receive_with_fds},
-        {"send", send_with_fds},           {"pollStart", poll_start},     {"pollWatch", poll_watch},
-        {"pollRef", poll_ref},             {"lockDown", lock_down},
+        {"bindSocket", bind_socket},         {"socketInfo", socket_info},        {"loadDropFilter", load_drop_filter},
+        {"revokeSocket", revoke_socket},     {"lockFile", lock_file},            {"openUnix", open_unix},
+        {"acceptUnix", accept_unix},         {"peerCredentials", peer_credentials}, {"receive", receive_bytes},
+        {"receiveWithFds", receive_with_fds}, {"send", send_with_fds},           {"pollStart", poll_start},
+        {"pollWatch", poll_watch},           {"pollRef", poll_ref},              {"forbidIoUring", forbid_io_uring},
+        {"lockDown", lock_down},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         napi_value function;

@@ -30,10 +30,17 @@ napi_value make_int(napi_env env, int64_t value);
 /* The result of a system call: itself if it is not negative, else -errno. */
 napi_value make_result(napi_env env, int64_t value);
 
+/* A method that takes a descriptor and gives what one system call on it does. */
+#define FD_METHOD(name, call)                                                          \
+    napi_value name(napi_env env, napi_callback_info info) {                           \
+        int32_t fd;                                                                    \
+        return get_args(env, info, "i", &fd) ? make_result(env, call) : NULL;          \
+    }
+
 typedef napi_value method(napi_env env, napi_callback_info info);
-method bind_socket, socket_info, revoke_socket, lock_file;                                               /* socket.c */
+method bind_socket, socket_info, load_drop_filter, revoke_socket, lock_file;                             /* socket.c */
 method open_unix, accept_unix, peer_credentials, receive_bytes, receive_with_fds, send_with_fds;      /* unix.c */
 method poll_start, poll_watch, poll_ref;                                                                 /* poll.c */
-method lock_down;                                                                                        /* lockdown.c */
+method forbid_io_uring, lock_down;                                                                       /* lockdown.c */
 
 #endif

@@ -2,11 +2,13 @@
 #include "addon.h"
 
 #include <arpa/inet.h>
+#include <linux/bpf.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static socklen_t parse_address(const char *text, uint16_t port, struct sockaddr_storage *out) {
@@ -100,29 +102,39 @@ napi_value socket_info(napi_env env, napi_callback_info info) {
     return out;
 }
 
-/* revokeSocket(fd) -> 0. Takes the socket back from everyone who holds it: a filter that drops every packet, then the
- * lock on it (socket(7), SO_LOCK_FILTER: nobody can take it off again), then shutdown. shutdown alone would not do: the
- * holder may listen() again, and UDP goes on receiving. -EPERM: the holder has locked a filter of its own before. */
+/* loadDropFilter() -> fd of an eBPF program that drops every packet. Needs CAP_BPF (or CAP_SYS_ADMIN), so root loads it
+ * before it gives up root: attaching it needs nothing, while since 2026 (Linux 5d39580f68e6 and the stable kernels of that
+ * June) attaching a classic filter to a TCP socket needs CAP_NET_ADMIN. */
+napi_value load_drop_filter(napi_env env, napi_callback_info info) {
+    const struct bpf_insn drop[] = {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 0},
+                                    {.code = BPF_JMP | BPF_EXIT}};
+    union bpf_attr attr = {.prog_type = BPF_PROG_TYPE_SOCKET_FILTER};
+    (void)info;
+    attr.insns = (uintptr_t)drop;
+    attr.insn_cnt = sizeof drop / sizeof *drop;
+    attr.license = (uintptr_t) "MIT";
+    return make_result(env, syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof attr));
+}
+
+/* revokeSocket(fd, filter) -> 0. Takes the socket back from everyone who holds it: a filter that drops every packet (a
+ * classic one if `filter` is no descriptor), the lock on it (socket(7), SO_LOCK_FILTER: nobody can take it off again), then
+ * shutdown, which alone would not do: the holder may listen() again, and UDP goes on receiving. If a step fails, those
+ * after it are not tried; -EPERM: the holder has locked its filter first, or this kernel wants CAP_NET_ADMIN. */
 napi_value revoke_socket(napi_env env, napi_callback_info info) {
-    int32_t fd;
+    int32_t fd, filter;
     struct sock_filter drop = BPF_STMT(BPF_RET | BPF_K, 0);
     struct sock_fprog program = {.len = 1, .filter = &drop};
 
-    if (!get_args(env, info, "i", &fd))
+    if (!get_args(env, info, "ii", &fd, &filter))
         return NULL;
-    int result = setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+    int result = filter >= 0 ? set_option(fd, SOL_SOCKET, SO_ATTACH_BPF, filter)
+                             : setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
     if (result == 0)
         result = set_option(fd, SOL_SOCKET, SO_LOCK_FILTER, 1);
-    int error = errno;
-    shutdown(fd, SHUT_RDWR); /* ENOTCONN on UDP, where the filter does the work */
-    errno = error;
+    if (result == 0)
+        shutdown(fd, SHUT_RDWR); /* ENOTCONN on UDP, where the filter does the work */
     return make_result(env, result);
 }
 
 /* lockFile(fd) -> 0, or -EWOULDBLOCK if another process holds it. Held until the descriptor closes (flock(2)). */
-napi_value lock_file(napi_env env, napi_callback_info info) {
-    int32_t fd;
-    if (!get_args(env, info, "i", &fd))
-        return NULL;
-    return make_result(env, flock(fd, LOCK_EX | LOCK_NB));
-}
+FD_METHOD(lock_file, flock(fd, LOCK_EX | LOCK_NB))

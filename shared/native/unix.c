@@ -1,7 +1,7 @@
 /* The control socket (AF_UNIX, SOCK_STREAM): who is at the other end, and bytes with descriptors in both directions. */
 #include "addon.h"
 
-#include <stdlib.h>
+#include <limits.h> /* NGROUPS_MAX */
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -30,12 +30,7 @@ napi_value open_unix(napi_env env, napi_callback_info info) {
 }
 
 /* acceptUnix(fd) -> fd of the new connection. */
-napi_value accept_unix(napi_env env, napi_callback_info info) {
-    int32_t fd;
-    if (!get_args(env, info, "i", &fd))
-        return NULL;
-    return make_result(env, accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
-}
+FD_METHOD(accept_unix, accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK))
 
 /* peerCredentials(fd) -> Uint32Array [pid, uid, gid, ...supplementary groups] as they were at connect() (unix(7)),
  * or -errno. Asking the kernel about the socket, and never about the pid: a pid may by now be another program, or the
@@ -44,36 +39,23 @@ napi_value peer_credentials(napi_env env, napi_callback_info info) {
     napi_value buffer, out;
     int32_t fd;
     struct ucred peer;
-    socklen_t length = sizeof peer;
-    gid_t few[64], *groups = few;
-    socklen_t groups_length = sizeof few;
+    gid_t groups[NGROUPS_MAX];
+    socklen_t length = sizeof peer, groups_length = sizeof groups;
     uint32_t *data;
 
     if (!get_args(env, info, "i", &fd))
         return NULL;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &groups_length) < 0)
         return make_result(env, -1);
-    int result = getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &groups_length);
-    if (result < 0 && errno == ERANGE) { /* the kernel has put the length it needs there */
-        groups = malloc(groups_length);
-        result = groups ? getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &groups_length) : -1;
-    }
-    if (result < 0)
-        out = make_result(env, -1);
-    else {
-        size_t count = 3 + groups_length / sizeof(gid_t);
-        if (napi_create_arraybuffer(env, count * sizeof *data, (void **)&data, &buffer) != napi_ok ||
-            napi_create_typedarray(env, napi_uint32_array, count, buffer, 0, &out) != napi_ok)
-            out = NULL;
-        else {
-            data[0] = (uint32_t)peer.pid;
-            data[1] = peer.uid;
-            data[2] = peer.gid;
-            memcpy(data + 3, groups, groups_length);
-        }
-    }
-    if (groups != few)
-        free(groups);
+    size_t count = 3 + groups_length / sizeof *groups;
+    if (napi_create_arraybuffer(env, count * sizeof *data, (void **)&data, &buffer) != napi_ok ||
+        napi_create_typedarray(env, napi_uint32_array, count, buffer, 0, &out) != napi_ok)
+        return NULL;
+    data[0] = (uint32_t)peer.pid;
+    data[1] = peer.uid;
+    data[2] = peer.gid;
+    memcpy(data + 3, groups, groups_length);
     return out;
 }
 
