@@ -1,7 +1,7 @@
 /**
  * What each user has and may still ask for. Accounting is by uid and not by connection, because connections are free: a
  * user with 16 of them has one budget. The rate is a token bucket: it fills with `requestsPerSecond` up to
- * `requestBurst`, and each request and each connection takes one.
+ * `requestBurst`, and each request and each connection takes from it.
  */
 import type { Limits } from "../shared/protocol.js";
 
@@ -15,8 +15,11 @@ export interface Account {
   tokens: number;
   /** Milliseconds, monotonic. */
   filledAt: number;
-  /** Connections turned away since the last one that was recorded. */
+  /** Until when (monotonic milliseconds) nothing more is read from this user, because it was refused for its rate. */
+  pausedUntil: number;
+  /** Connections turned away since the last one that was recorded, and when that was. */
   turnedAway: number;
+  turnedAwayAt: number;
 }
 
 /** Accounts of users without connection or socket that are kept, so that a new connection does not mean a new bucket. */
@@ -31,14 +34,9 @@ export class Accounts {
     if (known !== undefined) return known;
     if (this.#byUid.size >= KEEP_IDLE) this.#forget_idle(limits);
     const filledAt = performance.now();
-    const account = {
-      uid,
-      connections: 0,
-      sockets: 0,
-      byRule: new Map(),
-      tokens: limits.requestBurst,
-      filledAt,
-      turnedAway: 0,
+    const account: Account = {
+      ...{ uid, connections: 0, sockets: 0, byRule: new Map(), tokens: limits.requestBurst, filledAt },
+      ...{ pausedUntil: 0, turnedAway: 0, turnedAwayAt: Number.NEGATIVE_INFINITY },
     };
     this.#byUid.set(uid, account);
     return account;
@@ -60,12 +58,20 @@ function fill(account: Account, limits: Limits): void {
   account.filledAt = now;
 }
 
-/** Takes one token. @returns 0, or the milliseconds until there will be one */
-export function take_token(account: Account, limits: Limits): number {
+/**
+ * Takes tokens for a request or a connection. A refusal costs them too (it is read, answered and recorded like the others),
+ * so an account can be in debt, down to the burst; until it has a token again, nothing is read from its connections.
+ * @param cost tokens; 1, and more for what takes longer to read
+ * @returns 0, or the milliseconds until there will be a token
+ */
+export function take_tokens(account: Account, limits: Limits, cost = 1): number {
   fill(account, limits);
-  if (account.tokens < 1) return Math.ceil(((1 - account.tokens) / limits.requestsPerSecond) * 1000);
-  account.tokens -= 1;
-  return 0;
+  const enough = account.tokens >= 1;
+  account.tokens = Math.max(account.tokens - cost, -limits.requestBurst);
+  if (enough) return 0;
+  const wait = Math.ceil(((1 - account.tokens) / limits.requestsPerSecond) * 1000);
+  account.pausedUntil = performance.now() + wait;
+  return wait;
 }
 
 /** Counts one reference to a socket under a rule, or one fewer. */

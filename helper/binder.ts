@@ -19,7 +19,8 @@ const bind = (binding: Binding, reusePort: boolean, backlog: number) =>
  * Binds, and listens if TCP, in one call, so that no other bind can slip between.
  * @param first with reusePort: whether no socket of the same user is known there. The kernel lets sockets of one *creator*
  *   share a port, and the creator of all is the helper: one that it no longer knows of (from before a restart) could be
- *   another user's. So the port must be free of it first.
+ *   another user's, also one that does not listen now. So the port must be free of any first (and of connections in
+ *   TIME_WAIT, for a minute).
  * @returns the descriptor. @throws a refusal by the kernel's reason
  */
 export function bind_socket(binding: Binding, first: boolean): number {

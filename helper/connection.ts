@@ -44,6 +44,8 @@ export class Connection implements Caller {
   readonly number: number;
   readonly peer: Peer;
   readonly account: Account;
+  /** The exchange that was taken last; the next one runs after it. */
+  running: Promise<void> = Promise.resolve();
   readonly #events: ConnectionEvents;
   readonly #reader = new LineReader();
   #exchanges: Exchange[] = [];
@@ -53,7 +55,7 @@ export class Connection implements Caller {
   #in_flight = 0;
   #mask = -1;
   #line_timer: NodeJS.Timeout | undefined;
-  #pause_timer: NodeJS.Timeout | undefined;
+  #later: NodeJS.Timeout | undefined;
   /** What sending waits for: room in the peer's queue, or (too many descriptors on their way) a timer. */
   #send_waits: "no" | "for room" | "for a timer" = "no";
   /** Lines may be waiting that are not taken yet. */
@@ -71,6 +73,10 @@ export class Connection implements Caller {
     this.#update_mask();
   }
 
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   get idle(): boolean {
     return this.#exchanges.length === 0 && this.#rest === undefined;
   }
@@ -83,7 +89,7 @@ export class Connection implements Caller {
   };
 
   get #reading(): boolean {
-    return this.#ended === undefined && !this.#more && this.#pause_timer === undefined && !this.#full;
+    return this.#ended === undefined && !this.#more && !this.#full;
   }
 
   get #full(): boolean {
@@ -117,10 +123,8 @@ export class Connection implements Caller {
     this.#more = false;
     let taken = false;
     while (!this.#closed && this.#ended === undefined) {
-      if (this.#full || this.#pause_timer !== undefined) {
-        this.#more = true;
-        break;
-      }
+      this.#more = this.#full || this.#pause > 0;
+      if (this.#more) break;
       const line = this.#reader.next();
       if (line === undefined) break;
       taken = true;
@@ -128,8 +132,14 @@ export class Connection implements Caller {
       if (line === "too long") this.#end("a line was too long");
     }
     if (this.#closed) return;
+    if (this.#more && !this.#full) this.#take_later(this.#pause);
     this.#watch_line(taken);
     this.#update_mask();
+  }
+
+  #take_later(ms: number): void {
+    clearTimeout(this.#later);
+    this.#later = setTimeout(() => this.take_lines(), Math.max(ms, 0));
   }
 
   /** A line that has begun must end in time; the clock starts at its first byte, and stands while we do not read. */
@@ -146,13 +156,9 @@ export class Connection implements Caller {
       );
   }
 
-  /** Takes no lines for a while: the user has used up its rate. */
-  pause(ms: number): void {
-    clearTimeout(this.#pause_timer);
-    this.#pause_timer = setTimeout(() => {
-      this.#pause_timer = undefined;
-      this.take_lines();
-    }, ms);
+  /** Milliseconds for which nothing is taken, because the user has used up its rate. */
+  get #pause(): number {
+    return this.account.pausedUntil - performance.now();
   }
 
   /** Takes an exchange; its reply leaves in its turn, once it is ready. */
@@ -180,7 +186,7 @@ export class Connection implements Caller {
     if (this.#closed) return;
     if (this.idle && this.#ended !== undefined) return this.close(this.#ended);
     if (this.idle) this.#events.on_idle();
-    if (this.#more && !this.#full) setImmediate(() => this.take_lines());
+    if (this.#more && !this.#full) this.#take_later(this.#pause);
     this.#update_mask();
   }
 
@@ -226,7 +232,7 @@ export class Connection implements Caller {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#line_timer);
-    clearTimeout(this.#pause_timer);
+    clearTimeout(this.#later);
     unwatch(this.fd);
     // What is left unread would reach the peer as ECONNRESET in place of the last reply.
     for (let i = 0; i < MAX_DISCARDED_READS && native().receive(this.fd, chunk) > 0; i++);

@@ -194,7 +194,7 @@ export class LeaseTable {
     if (result < 0)
       throw refusal(
         "EACCES",
-        `lease ${lease.id} cannot be revoked (${errno_name(result)}): its holder has locked a socket filter of its own, or the helper was started without CAP_BPF; stop the program that has it (\`ss -lnp\`)`,
+        `lease ${lease.id} cannot be revoked: the kernel refuses the filter (${errno_name(result)}), because its holder has locked or filled up the socket, or the helper was started without CAP_BPF; stop the program that has it (\`ss -lnp\`)`,
       );
     this.end(lease, reason);
   }

@@ -7,6 +7,8 @@ import { readFileSync } from "node:fs";
 import { errno_name, native } from "../shared/native.js";
 import type { Peer } from "./policy.js";
 
+/** Supplementary groups of a peer: they stand in each of its audit records. The kernel lets a user have 65,536. */
+export const MAX_GROUPS = 1024;
 const ALL_IDS = 4_294_967_295;
 
 /** The overflow id of a kind ("uid" or "gid") if some id is not mapped here, else undefined. */
@@ -24,13 +26,13 @@ export function overflow_id(
 
 let overflow: { uid: number | undefined; gid: number | undefined } | undefined;
 
-/** @throws Error if the kernel does not tell (before Linux 4.13 it knows no SO_PEERGROUPS) */
+/** Of the groups one more than MAX_GROUPS at most. @throws Error if the kernel does not tell (before Linux 4.13) */
 export function read_peer(fd: number): Peer {
   const ids = native().peerCredentials(fd);
   if (typeof ids === "number") throw new Error(`the kernel does not tell who connected: ${errno_name(ids)}`);
   overflow ??= { uid: overflow_id("uid"), gid: overflow_id("gid") };
   const [pid, uid, gid] = ids as unknown as [number, number, number];
-  const groups = Array.from(ids.subarray(3)).filter((group) => group !== overflow?.gid);
+  const groups = Array.from(ids.subarray(3, 4 + MAX_GROUPS)).filter((group) => group !== overflow?.gid);
   const unmapped = uid === overflow.uid || gid === overflow.gid;
   return unmapped ? { pid, uid, gid, groups, unmapped } : { pid, uid, gid, groups };
 }

@@ -128,8 +128,13 @@ function nearest(policy: Policy, named: readonly number[], wanted: Wanted): stri
   return `the nearest rule, "${best.rule.name}", lacks ${best.lacks.join(" and ")}; an admin adds what is meant and reloads`;
 }
 
+/** Groups that a message names. */
+const GROUPS_NAMED = 16;
+
 function describe_peer({ uid, gid, groups }: Peer): string {
-  return `uid ${uid} (groups ${[...new Set([gid, ...groups])].join(", ")})`;
+  const all = [...new Set([gid, ...groups])];
+  const more = all.length > GROUPS_NAMED ? ` and ${all.length - GROUPS_NAMED} more` : "";
+  return `uid ${uid} (groups ${all.slice(0, GROUPS_NAMED).join(", ")}${more})`;
 }
 
 /** May this peer have this socket? `::` without ipv6Only takes IPv4 connections too and so needs 0.0.0.0 as well. */

@@ -5,7 +5,7 @@ import { type LowportError, message_of, refusal } from "../shared/errors.js";
 import { errno_name, native } from "../shared/native.js";
 import { READABLE, unwatch, watch } from "../shared/poll.js";
 import { type Limits, VERSION } from "../shared/protocol.js";
-import { type Account, Accounts, take_token } from "./account.js";
+import { type Account, Accounts, take_tokens } from "./account.js";
 import { describe_socket } from "./address.js";
 import { type AuditLog, MAX_OWED } from "./audit.js";
 import { type Call, error_response, make_dispatcher } from "./calls.js";
@@ -14,7 +14,7 @@ import { Connection, type ConnectionEvents, type Exchange } from "./connection.j
 import { type Message, read_message, TOO_LONG } from "./envelope.js";
 import { LeaseTable } from "./leases.js";
 import { make_handlers, type World } from "./methods.js";
-import { read_peer } from "./peer.js";
+import { MAX_GROUPS, read_peer } from "./peer.js";
 import type { Peer } from "./policy.js";
 import { Turn } from "./turn.js";
 
@@ -22,6 +22,10 @@ import { Turn } from "./turn.js";
 const ACCEPT_AT_ONCE = 64;
 /** Milliseconds until accepting is tried again after it failed. */
 const ACCEPT_RETRY_MS = 1000;
+/** Milliseconds between two records of connections of one user that were turned away. */
+const TURNED_AWAY_EVERY_MS = 1000;
+/** Bytes of a line that its first token pays for; each of the further ones costs one more. */
+const BYTES_A_TOKEN = 4096;
 /** Milliseconds that replies get to leave when the helper stops. */
 const STOP_TIMEOUT_MS = 1000;
 export class Server implements ConnectionEvents {
@@ -59,13 +63,9 @@ export class Server implements ConnectionEvents {
       audit_seq: () => audit.seq,
       record_now: (call) => this.#turn.record_now(call),
     };
+    const handlers = make_handlers(this.#world);
     const admit = (call: Call) => this.#admit(call);
-    this.#dispatch = make_dispatcher({
-      handlers: make_handlers(this.#world),
-      log,
-      next_seq: () => audit.nextSeq,
-      admit,
-    });
+    this.#dispatch = make_dispatcher({ handlers, log, next_seq: () => audit.nextSeq, admit });
   }
 
   start(): void {
@@ -114,7 +114,7 @@ export class Server implements ConnectionEvents {
     }
     const account = this.#accounts.of(peer.uid, this.#world.config.limits);
     const number = ++this.#count;
-    const why = this.#refuse_connection(account);
+    const why = this.#refuse_connection(peer, account);
     if (why !== undefined) {
       this.#turn_away(fd, { number, peer, account }, why);
       return;
@@ -124,7 +124,7 @@ export class Server implements ConnectionEvents {
     this.#turn.record_event({ event: "connect", peer, conn: number, decision: "allow" });
   }
 
-  #refuse_connection(account: Account): LowportError | undefined {
+  #refuse_connection({ groups }: Peer, account: Account): LowportError | undefined {
     const { limits } = this.#world.config;
     const over = (limit: keyof Limits, whose: string) =>
       refusal(
@@ -134,15 +134,20 @@ export class Server implements ConnectionEvents {
       );
     if (this.#audit.owed >= MAX_OWED)
       return refusal("EIO", "the audit log cannot be written, and no more can be remembered; an admin frees its disk");
+    if (groups.length > MAX_GROUPS)
+      return refusal("EDQUOT", `uid ${account.uid} is in more than ${MAX_GROUPS} groups`, {
+        limit: "groups",
+        max: MAX_GROUPS,
+      });
     if (account.connections >= limits.connectionsPerUid) return over("connectionsPerUid", `uid ${account.uid} has`);
     if (this.#connections.size >= limits.connections) return over("connections", "the helper has");
-    const retryAfterMs = take_token(account, limits);
+    const retryAfterMs = take_tokens(account, limits);
     return retryAfterMs > 0
       ? refusal("EAGAIN", `uid ${account.uid} connects too often; wait ${retryAfterMs} ms`, { retryAfterMs })
       : undefined;
   }
 
-  /** Says why and closes. The record of it costs a token, so that turning away cannot be made to fill the disk. */
+  /** Says why and closes. Recorded once in a while for each user, so that turning away cannot be made to fill the disk. */
   #turn_away(
     fd: number,
     { number, peer, account }: { number: number; peer: Peer; account: Account },
@@ -150,20 +155,15 @@ export class Server implements ConnectionEvents {
   ): void {
     native().send(fd, Buffer.from(`${JSON.stringify(error_response(null, why))}\n`), new Int32Array(0), 0);
     closeSync(fd);
-    if (take_token(account, this.#world.config.limits) > 0 || this.#audit.owed >= MAX_OWED) {
+    const now = performance.now();
+    if (now - account.turnedAwayAt < TURNED_AWAY_EVERY_MS || this.#audit.owed >= MAX_OWED) {
       account.turnedAway++;
       return;
     }
     const more = account.turnedAway > 0 ? ` (and ${account.turnedAway} more since the last that was recorded)` : "";
-    account.turnedAway = 0;
-    this.#turn.record_event({
-      event: "connect",
-      peer,
-      conn: number,
-      decision: "deny",
-      code: why.data.code,
-      reason: why.data.reason + more,
-    });
+    Object.assign(account, { turnedAway: 0, turnedAwayAt: now });
+    const { code, reason } = why.data;
+    this.#turn.record_event({ event: "connect", peer, conn: number, decision: "deny", code, reason: reason + more });
   }
 
   on_close(connection: Connection, reason: string): void {
@@ -183,9 +183,11 @@ export class Server implements ConnectionEvents {
       return { caller: connection, record: { event: "call", peer, conn: number }, response: undefined };
     });
     const exchange: Exchange = { batch, calls, ready: false };
+    if (line.length > BYTES_A_TOKEN)
+      take_tokens(connection.account, this.#world.config.limits, Math.floor(line.length / BYTES_A_TOKEN));
     connection.add(exchange);
     this.#turn.begin();
-    void this.#run(elements, connection, exchange);
+    connection.running = connection.running.then(() => this.#run(elements, connection, exchange));
   }
 
   /** Runs the elements of a message one after the other. Never rejects, because the dispatcher never does. */
@@ -199,11 +201,11 @@ export class Server implements ConnectionEvents {
   }
 
   #admit({ caller }: Call): void {
-    if (this.#stopping) throw refusal("ESHUTDOWN", "the helper is stopping; connect again");
-    const retryAfterMs = take_token(caller.account, this.#world.config.limits);
-    if (retryAfterMs === 0) return;
-    (caller as Connection).pause(retryAfterMs);
-    throw refusal("EAGAIN", `uid ${caller.account.uid} asks too often; wait ${retryAfterMs} ms`, { retryAfterMs });
+    if (this.#stopping || (caller as Connection).closed)
+      throw refusal("ESHUTDOWN", "the helper is stopping; connect again");
+    const retryAfterMs = take_tokens(caller.account, this.#world.config.limits);
+    if (retryAfterMs > 0)
+      throw refusal("EAGAIN", `uid ${caller.account.uid} asks too often; wait ${retryAfterMs} ms`, { retryAfterMs });
   }
 
   // --- life

@@ -46,9 +46,10 @@ export class Turn {
     if (--this.#dispatching === 0) this.#commit();
   }
 
-  /** Stages the record of a call, unless it is written already. */
+  /** Stages the record of a call, unless it is written already; if its effect failed after that, there is a second one. */
   record_call(call: Call): void {
     if (call.recorded === true && call.record.decision === "allow") return;
+    if (call.recorded === true) call.record.decision = "error";
     this.#audit.stage(call.record, (error) => (call.lost = error));
   }
 

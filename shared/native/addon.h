@@ -1,8 +1,5 @@
-/* What the files of this addon share: how arguments come in and how results go out.
- *
- * Convention: a method returns a number >= 0, or -errno. Nothing throws but a caller's type error and lock_down(),
- * because an exception costs more than the system call it would report.
- */
+/* What the files of this addon share. A method returns a number >= 0, or -errno. Nothing throws but a caller's type error
+ * and lock_down(), because an exception costs more than the system call it would report. */
 #ifndef LOWPORT_ADDON_H
 #define LOWPORT_ADDON_H
 
@@ -13,8 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* SCM_MAX_FD of the kernel: the most descriptors that one message can carry (unix(7)). */
-#define MAX_FDS 253
+#define MAX_FDS 253 /* in one message: SCM_MAX_FD of the kernel (unix(7)) */
 
 /* Reads the arguments by a format, a letter each; false, with a TypeError pending, if one does not fit:
  *   i  a 32-bit integer                      int32_t *

@@ -60,10 +60,8 @@ static const int forbidden[] = {
 
 static int install(struct sock_filter *program, size_t length, unsigned flags) {
     struct sock_fprog list = {.len = (unsigned short)length, .filter = program};
-    long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &list);
-    if (result > 0) /* the id of a thread that could not be brought along */
-        errno = EBUSY;
-    return result == 0 ? 0 : -1;
+    /* above 0: the id of a thread that could not be brought along */
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &list) == 0 ? 0 : -1;
 }
 
 static int install_filter(void) {

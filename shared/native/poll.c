@@ -54,7 +54,6 @@ static void on_ready(uv_handle_t *handle, int status, int ready) {
     napi_handle_scope scope;
     napi_value call, global, error, count;
     (void)status, (void)ready;
-
     int n = epoll_wait(poller->epoll, events, MAX_EVENTS, 0);
     if (n <= 0 || napi_open_handle_scope(env, &scope) != napi_ok)
         return;
@@ -66,7 +65,7 @@ static void on_ready(uv_handle_t *handle, int status, int ready) {
         napi_create_int32(env, n, &count) == napi_ok &&
         napi_make_callback(env, poller->context, global, call, 1, &count, NULL) == napi_pending_exception &&
         napi_get_and_clear_last_exception(env, &error) == napi_ok)
-        napi_fatal_exception(env, error); /* becomes 'uncaughtException', as from any other callback */
+        napi_fatal_exception(env, error); /* 'uncaughtException', as from any other callback */
     napi_close_handle_scope(env, scope);
 }
 
@@ -107,16 +106,16 @@ napi_value poll_start(napi_env env, napi_callback_info info) {
         napi_set_instance_data(env, poller, NULL, NULL) == napi_ok &&
         napi_add_async_cleanup_hook(env, on_teardown, poller, &poller->hook) == napi_ok)
         return events;
-    /* Nothing is freed: the process cannot go on without its event loop. */
     napi_throw_error(env, "ERR_LOWPORT_POLL", "lowport addon: this event loop cannot be used");
     return NULL;
 }
 
 static struct poller *get_poller(napi_env env) {
-    void *data = NULL;
-    if (napi_get_instance_data(env, &data) != napi_ok || !data)
-        napi_throw_error(env, "ERR_LOWPORT_POLL", "lowport addon: pollStart was not called");
-    return data;
+    void *data;
+    if (napi_get_instance_data(env, &data) == napi_ok && data)
+        return data;
+    napi_throw_error(env, "ERR_LOWPORT_POLL", "lowport addon: pollStart was not called");
+    return NULL;
 }
 
 /* pollWatch(fd, mask) -> 0. A mask of 0 forgets the descriptor; any other one replaces the mask before. */

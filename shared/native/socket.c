@@ -33,10 +33,11 @@ static int set_option(int fd, int level, int name, int value) {
 }
 
 /* SO_REUSEADDR is set for TCP (a restart past TIME_WAIT) and never for UDP, where it would let a second socket of this
- * process take over the first one's datagrams. It is safe for TCP only because nothing runs between bind and listen. */
+ * process take over the first one's datagrams. It is safe for TCP only because nothing runs between bind and listen; a
+ * socket that does not listen goes without, and so is refused beside any other, listening or not. */
 static int prepare(int fd, const struct sockaddr_storage *address, socklen_t length, bool stream, bool v6only,
                    bool reuse_port, int backlog) {
-    if (stream && set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) < 0)
+    if (stream && backlog > 0 && set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) < 0)
         return -1;
     if (reuse_port && set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
         return -1;

@@ -91,11 +91,9 @@ napi_value receive_with_fds(napi_env env, napi_callback_info info) {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
             continue;
-        size_t here = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        if (count + here > MAX_FDS) /* cannot be: the control buffer holds no more */
-            here = MAX_FDS - count;
-        memcpy(fds + 1 + count, CMSG_DATA(c), here * sizeof(int));
-        count += here;
+        size_t size = c->cmsg_len - CMSG_LEN(0); /* in all never above MAX_FDS: `control` holds no more */
+        memcpy(fds + 1 + count, CMSG_DATA(c), size);
+        count += size / sizeof(int);
     }
     if (message.msg_flags & MSG_CTRUNC) {
         for (size_t i = 1; i <= count; i++)
