@@ -197,6 +197,30 @@ test("after the lock-down, low ports can be bound on the main thread and nothing
   assert.deepEqual(rest, { threads: true, uid: 65533, gid: 65532, groups: [65532] });
 });
 
+for (const exit of ["process.exit(0)", "keep_alive(false)"])
+  test(`the event loop goes on after the lock-down, and ends cleanly by ${exit}`, { skip: needs_root }, () => {
+    const { status, signal, stdout, stderr } = run_module(`
+      import { fdatasync } from "node:fs";
+      import { lock_down } from "${DIST}helper/lockdown.js";
+      import { native } from "${DIST}shared/native.js";
+      import { keep_alive, READABLE, unwatch, watch } from "${DIST}shared/poll.js";
+      const path = ${JSON.stringify(join(temp_folder(), "s"))};
+      const listener = native().openUnix(path, 1);
+      const client = native().openUnix(path, 0);
+      const server = native().acceptUnix(listener);
+      const say = () => native().send(client, Buffer.from("x"), new Int32Array(0), 0);
+      const told = () => new Promise((resolve) => watch(server, READABLE, () => { unwatch(server); native().receive(server, Buffer.alloc(9)); resolve(); }));
+      const before = told(); say(); await before;
+      lock_down(65533, 65532);
+      const after = told(); say(); await after;
+      await new Promise((resolve) => fdatasync(1, resolve)); // the thread pool
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      await new Promise((resolve) => { process.once("SIGUSR2", resolve); process.kill(process.pid, "SIGUSR2"); });
+      console.log("all told");
+      ${exit};`);
+    assert.deepEqual([status, signal, stdout], [0, null, "all told"], stderr);
+  });
+
 test("it cannot be locked down to root, nor for another's ids by one who is nobody", { skip: needs_root }, () => {
   const lock = (uid: number, gid: number, before = "") =>
     run_module(`import { lock_down } from "${DIST}helper/lockdown.js"; ${before}
