@@ -135,12 +135,12 @@ test("reopening: the same file is told apart from a new one, which must be empty
 
 test("append_whole: all of it, in many bytes", () => {
   const path = new_path();
-  const { fd } = open_audit_file(path);
+  const file = open_audit_file(path);
   const text = "ä".repeat(300_000);
-  append_whole(fd, text);
-  append_whole(fd, "end\n");
+  append_whole(file, text);
+  append_whole(file, "end\n");
   assert.equal(readFileSync(path, "utf8"), `${text}end\n`);
-  closeSync(fd);
+  closeSync(file.fd);
 });
 
 test("append_whole: nothing at all where there is not room for all", () => {
@@ -149,19 +149,30 @@ test("append_whole: nothing at all where there is not room for all", () => {
   const source = `import fs from "node:fs";
     import { append_whole, open_audit_file } from "${DIST}helper/audit-file.js";
     process.on("SIGXFSZ", () => undefined);
-    const { fd } = open_audit_file(${JSON.stringify(path)});
-    append_whole(fd, "x".repeat(4000));
-    try { append_whole(fd, "y".repeat(4000)); } catch (error) { console.log(error.code, fs.fstatSync(fd).size); }
-    append_whole(fd, "z".repeat(96));
-    try { append_whole(fd, "y"); } catch (error) { console.log(error.code, fs.fstatSync(fd).size); }`;
+    const file = open_audit_file(${JSON.stringify(path)});
+    append_whole(file, "x".repeat(4000));
+    try { append_whole(file, "y".repeat(4000)); } catch (error) { console.log(error.code, fs.fstatSync(file.fd).size); }
+    append_whole(file, "z".repeat(96));
+    try { append_whole(file, "y"); } catch (error) { console.log(error.code, fs.fstatSync(file.fd).size); }`;
   const { stdout, stderr } = run_module(source, ["prlimit", "--fsize=4096"]);
   assert.equal(stdout, "EFBIG 4000\nEFBIG 4096", stderr);
   assert.equal(readFileSync(path, "utf8"), "x".repeat(4000) + "z".repeat(96));
 });
 
+test("append_whole: what a failed write left is taken out before the next", () => {
+  const path = new_path();
+  const file = open_audit_file(path);
+  append_whole(file, "whole\npart");
+  file.unfinished = 4;
+  append_whole(file, "next\n");
+  assert.deepEqual([readFileSync(path, "utf8"), file.unfinished], ["whole\nnext\n", 0]);
+  closeSync(file.fd);
+});
+
 test("append_whole: a full device", () => {
   const fd = openSync("/dev/full", "a");
-  assert.throws(() => append_whole(fd, "x"), { code: "ENOSPC" });
+  const file = { fd, inode: 0, head: { seq: 0, hash: FIRST_PREV }, torn: "", unfinished: 0 };
+  assert.throws(() => append_whole(file, "x"), { code: "ENOSPC" });
   closeSync(fd);
 });
 
