@@ -75,7 +75,7 @@ function loaded_by(file: string): { own: Set<string>; packages: Set<string> } {
 }
 
 const daemon = loaded_by("helper/main.ts");
-const daemon_sources = [...daemon.own].filter((file) => !file.startsWith("shared/generated/")).sort();
+const daemon_sources = [...daemon.own].filter((file) => !file.startsWith("shared/generated/")).toSorted();
 
 test("what the daemon loads is within its budget", (t) => {
   const sizes = daemon_sources.map((file) => [file, code_lines(read(file))] as const);
@@ -127,7 +127,7 @@ const that_say = (pattern: RegExp) =>
   ["helper", "client", "shared"]
     .flatMap(sources)
     .filter((file) => pattern.test(without_comments(read(file))))
-    .sort();
+    .toSorted();
 
 test("only helper/binder.ts binds sockets", () => {
   assert.deepEqual(that_say(/bindSocket/), ["helper/binder.ts", "shared/native.ts", "shared/native/addon.c"]);
@@ -142,10 +142,15 @@ test("only helper/binder.ts binds sockets", () => {
 test("only helper/lockdown.ts and native/lockdown.c change ids, capabilities or system call filters", () => {
   const changes =
     /\b(set(res|re|e|fs)?[ug]id|setgroups|initgroups|capset|prctl|seccomp|cap_set_\w+|lockDown)\b(?=\s*[(?]|"|')|SYS_(capset|seccomp|setuid|setgid)/;
-  const allowed = ["helper/lockdown.ts", "shared/native.ts", "shared/native/addon.c", "shared/native/lockdown.c"];
+  const allowed = new Set([
+    "helper/lockdown.ts",
+    "shared/native.ts",
+    "shared/native/addon.c",
+    "shared/native/lockdown.c",
+  ]);
   const files = that_say(changes);
   assert.deepEqual(
-    files.filter((file) => !allowed.includes(file)),
+    files.filter((file) => !allowed.has(file)),
     [],
   );
   for (const file of ["helper/lockdown.ts", "shared/native/lockdown.c"]) assert.ok(files.includes(file), file);
@@ -154,7 +159,7 @@ test("only helper/lockdown.ts and native/lockdown.c change ids, capabilities or 
 });
 
 test("the daemon loads json-rpc-2.0, pino and posix, and no other package", () => {
-  const packages = [...daemon.packages].filter((name) => !name.startsWith("node:")).sort();
+  const packages = [...daemon.packages].filter((name) => !name.startsWith("node:")).toSorted();
   assert.deepEqual(packages, ["json-rpc-2.0", "pino", "posix"]);
   const { dependencies } = JSON.parse(read("package.json")) as { dependencies: Record<string, string> };
   for (const name of packages) assert.ok(name in dependencies, name);

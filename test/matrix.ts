@@ -124,7 +124,7 @@ function try_major(major: string): Row {
   const all = readdirSync(join(copy, "dist/test"), { recursive: true })
     .map((name) => `dist/test/${String(name)}`)
     .filter((file) => file.endsWith(".test.js") && !/\/e2e\/|\/client\/|sanitize/.test(file));
-  const tests = run_tests(node, posix ? all.sort() : WITHOUT_POSIX, copy, env);
+  const tests = run_tests(node, posix ? all.toSorted() : WITHOUT_POSIX, copy, env);
   return {
     node: version,
     addon: addon.counts,

@@ -1,7 +1,7 @@
 /** Budgets of users: the token bucket with a clock of our own, counting sockets, and forgetting who has nothing. */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { type Account, Accounts, count_socket, take_token } from "../../helper/account.js";
 import { LIMITS } from "../../shared/protocol.js";
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { isIP, SocketAddress } from "node:net";
 import { test } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { canonical_address, describe_socket, family_of, is_wildcard } from "../../helper/address.js";
 
 for (const [text, expected] of [
@@ -62,8 +62,8 @@ test("all spellings of one IPv6 address are one, and it is node's own", () => {
       const forms = new Set(all.map(canonical_address));
       assert.equal(forms.size, 1, [...forms].join(" "));
       const [form = ""] = forms;
-      const { address } = new SocketAddress({ address: all[0] as string, family: "ipv6" });
-      assert.equal(family_of(form as string) === 6 ? form : `::ffff:${form}`, address);
+      const { address } = new SocketAddress({ address: all[0], family: "ipv6" });
+      assert.equal(family_of(form) === 6 ? form : `::ffff:${form}`, address);
     }),
   );
 });
@@ -73,7 +73,7 @@ test("canonical_address is idempotent and never says yes to what node calls no I
     fc.property(fc.oneof(fc.ipV4(), fc.ipV6(), fc.string(), fc.stringMatching(/^[0-9a-f:.%]{0,20}$/)), (text) => {
       const form = canonical_address(text);
       if (isIP(text) === 0 || text.includes("%")) assert.equal(form, undefined);
-      else assert.equal(canonical_address(form as string), form);
+      else assert.equal(canonical_address(form), form);
     }),
     { numRuns: 1000 },
   );

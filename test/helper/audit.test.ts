@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { AuditLog, type AuditRecord } from "../../helper/audit.js";
 import { FIRST_PREV, unseal } from "../../shared/chain.js";
 import { count_descriptors, DIST, peer, run_module, temp_folder } from "../fixtures.js";

@@ -1,7 +1,8 @@
 /** The dispatcher: every way through it ends in one response (none for a notification) and a record that says which. */
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
-import fc from "fast-check";
+import { inspect } from "node:util";
+import * as fc from "fast-check";
 import { pino } from "pino";
 import { Accounts } from "../../helper/account.js";
 import { type Call, error_response, type Handlers, make_dispatcher, refuse } from "../../helper/calls.js";
@@ -105,7 +106,7 @@ test("a refusal keeps its name, data and id, and is a deny", async () => {
 });
 
 for (const thrown of [new Error("secret /etc/shadow"), "secret text", undefined, null, { code: -1, message: "secret" }])
-  test(`a bug (${String(thrown)}) leaks nothing but the number of its record`, async () => {
+  test(`a bug (${inspect(thrown).split("\n")[0]}) leaks nothing but the number of its record`, async () => {
     work = () => {
       throw thrown;
     };
@@ -113,7 +114,7 @@ for (const thrown of [new Error("secret /etc/shadow"), "secret text", undefined,
     assert.equal(response?.error?.code, -32603);
     assert.equal(response.error.message, "Internal error");
     assert.doesNotMatch(JSON.stringify(response), /secret|shadow|at .*\.js/);
-    assert.deepEqual(Object.keys(response.error.data as object).sort(), ["auditSeq", "code", "reason"]);
+    assert.deepEqual(Object.keys(response.error.data as object).toSorted(), ["auditSeq", "code", "reason"]);
     assert.equal((response.error.data as { auditSeq: number }).auditSeq, NEXT_SEQ);
     assert.deepEqual([record.decision, record.code], ["error", "EINTERNAL"]);
     if (thrown instanceof Error) assert.match(record.reason ?? "", /secret/, "the record has the details");

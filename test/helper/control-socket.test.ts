@@ -35,7 +35,7 @@ test("owner, group and mode, whatever the umask; the folder is root's", options,
   assert.equal(lstatSync(join(path, "..")).mode & 0o7777, 0o755);
   assert.ok(native().openUnix(path, 0) >= 0, "it listens");
   assert.ok(native().acceptUnix(fd) >= 0);
-  assert.deepEqual(readdirSync(join(path, "..")).sort(), ["lowport.sock", "lowport.sock.lock"]);
+  assert.deepEqual(readdirSync(join(path, "..")).toSorted(), ["lowport.sock", "lowport.sock.lock"]);
 });
 
 test("a live helper's socket is never replaced", options, () => {
@@ -53,7 +53,7 @@ test("a stale one is replaced, with what a helper that died midway left", option
   writeFileSync(`${path}.new`, "");
   assert.equal(make_in_child(path), "true");
   assert.notEqual(lstatSync(path).ino, ino);
-  assert.deepEqual(readdirSync(join(path, "..")).sort(), ["lowport.sock", "lowport.sock.lock"]);
+  assert.deepEqual(readdirSync(join(path, "..")).toSorted(), ["lowport.sock", "lowport.sock.lock"]);
 });
 
 test("another program's socket is left to it", options, () => {

@@ -9,7 +9,7 @@ test("each dangerous variable is named; the rest, and empty ones, are not", () =
     ...{ NODE_OPTIONS: "--inspect", NODE_PATH: "/tmp", LD_PRELOAD: "x.so", LD_LIBRARY_PATH: "/tmp", LD_AUDIT: "x" },
     ...{ UV_USE_IO_URING: "1", OPENSSL_CONF: "/tmp/x", GCONV_PATH: "/tmp" },
   };
-  assert.deepEqual(dangerous_variables(set).sort(), Object.keys(set).sort());
+  assert.deepEqual(dangerous_variables(set).toSorted(), Object.keys(set).toSorted());
   assert.deepEqual(
     dangerous_variables({ NODE_OPTIONS: "", PATH: "/bin", HOME: "/", NODE_V8_COVERAGE: "/tmp", LANG: "C" }),
     [],

@@ -32,7 +32,7 @@ const world: World = {
   policyLoadedAt: new Date(0),
   connections: () => 7,
   audit_seq: () => 8,
-  record_now: (call) => recorded.push(call.record.lease ?? "?"),
+  record_now: ({ record }) => recorded.push(record.lease ?? "?"),
 };
 const handlers = make_handlers(world);
 
@@ -76,8 +76,8 @@ const EXPECTED: Record<MethodName, [none: string, wrong: string, right: string, 
 };
 
 test("every method of the table has its entry here", () => {
-  assert.deepEqual(Object.keys(EXPECTED).sort(), Object.keys(METHODS).sort());
-  assert.deepEqual(Object.keys(handlers).sort(), Object.keys(METHODS).sort());
+  assert.deepEqual(Object.keys(EXPECTED).toSorted(), Object.keys(METHODS).toSorted());
+  assert.deepEqual(Object.keys(handlers).toSorted(), Object.keys(METHODS).toSorted());
 });
 
 for (const [method, expected] of Object.entries(EXPECTED) as [MethodName, string[]][])
@@ -150,7 +150,7 @@ test("list: one's own, or all for an operator, with every member of its schema",
 });
 
 test("check: for oneself, and only an operator for another", () => {
-  assert.deepEqual(Object.keys(call("check", RIGHT, wanted).result).sort(), ["allowed", "reason", "rule"]);
+  assert.deepEqual(Object.keys(call("check", RIGHT, wanted).result).toSorted(), ["allowed", "reason", "rule"]);
   assert.deepEqual(
     [call("check", RIGHT, wanted).result["rule"], call("check", NONE, wanted).result["rule"]],
     ["web", null],

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import fc from "fast-check";
+import { inspect } from "node:util";
+import * as fc from "fast-check";
 import { find_group, find_user } from "../../helper/posix.js";
 import { DIST, run_module } from "../fixtures.js";
 
@@ -49,7 +50,7 @@ for (const wrong of [
   {},
   true,
 ])
-  test(`${String(wrong)} is nobody, and least of all root`, () => {
+  test(`${inspect(wrong)} is nobody, and least of all root`, () => {
     for (const find of [find_user, find_group] as ((value: unknown) => unknown)[]) {
       let found: unknown;
       try {

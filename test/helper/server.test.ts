@@ -61,7 +61,7 @@ test("pipelined requests are answered in order, however their bytes are cut", as
     peer.send(bytes.subarray(at, at + 7));
     await new Promise(setImmediate);
   }
-  const replies = [];
+  const replies: Reply[] = [];
   for (const _ of lines) replies.push((await peer.line()) as Reply);
   assert.deepEqual(
     replies.map(({ id, error }) => [id, error?.code]),
@@ -153,7 +153,10 @@ test("the connection is the lifeline: its end ends the lease, or holds it for th
   await peer.ask("bind", tcp(two));
   peer.close();
   const next = peer_of();
-  for (let left = 2; left > 1; ) left = ((await next.ask("list")).result?.["leases"] as unknown[]).length;
+  for (let left = 2; left > 1; ) {
+    const { result = {} } = await next.ask("list");
+    left = (result["leases"] as unknown[]).length;
+  }
   const { result: again = {} } = await next.ask("bind", tcp(one));
   assert.deepEqual([again["lease"], again["resumed"]], [held["lease"], true]);
   assert.deepEqual((await next.ask("bind", tcp(two))).result?.["resumed"], false);

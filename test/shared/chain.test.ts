@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { FIRST_PREV, seal, unseal } from "../../shared/chain.js";
 
 const record = fc.record({ seq: fc.nat(), text: fc.string({ unit: "binary" }), prev: fc.constant(FIRST_PREV) });

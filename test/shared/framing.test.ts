@@ -1,7 +1,7 @@
 /** Lines out of bytes, however they are cut; with limits to the byte, and with the caller's memory used again. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { LineReader } from "../../shared/framing.js";
 import { MAX_LINE_BYTES } from "../../shared/protocol.js";
 
@@ -10,7 +10,7 @@ function lines_of(bytes: Buffer, cuts: readonly number[], max?: number, take = N
   const reader = new LineReader(max);
   const memory = Buffer.alloc(bytes.length + 1);
   const lines: string[] = [];
-  const ends = [...new Set(cuts.map((cut) => cut % (bytes.length + 1)))].sort((a, b) => a - b);
+  const ends = [...new Set(cuts.map((cut) => cut % (bytes.length + 1)))].toSorted((a, b) => a - b);
   let from = 0;
   const drain = (most: number) => {
     for (let i = 0; i < most; i++) {
@@ -57,8 +57,8 @@ for (const max of [8, MAX_LINE_BYTES])
     for (const cuts of [[], [1], [max - 1], [max], [max + 1], [3, max]]) {
       const line = (length: number) => Buffer.from(`${"x".repeat(length)}\n`);
       for (const length of [max - 1, max])
-        assert.deepEqual(lines_of(line(length), cuts, max), ["x".repeat(length)], `${length} cut at ${cuts}`);
-      assert.equal(lines_of(line(max + 1), cuts, max)[0], "too long", `${max + 1} cut at ${cuts}`);
+        assert.deepEqual(lines_of(line(length), cuts, max), ["x".repeat(length)], `${length} cut at ${cuts.join()}`);
+      assert.equal(lines_of(line(max + 1), cuts, max)[0], "too long", `${max + 1} cut at ${cuts.join()}`);
     }
   });
 

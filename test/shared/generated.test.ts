@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Ajv } from "ajv";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { generate } from "../../shared/generate.js";
 import { config, rules } from "../../shared/generated/config.js";
 import * as params from "../../shared/generated/params.js";
@@ -20,7 +20,7 @@ const validator = (name: string) => params[name.replace(".", "_") as keyof typeo
 
 test("shared/generated is what generate() gives, byte for byte, and so is its copy in dist", () => {
   for (const folder of [join(REPOSITORY, "shared/generated"), join(DIST, "shared/generated")]) {
-    assert.deepEqual(readdirSync(folder).sort(), Object.keys(generated).sort());
+    assert.deepEqual(readdirSync(folder).toSorted(), Object.keys(generated).toSorted());
     for (const [name, text] of Object.entries(generated)) assert.equal(readFileSync(join(folder, name), "utf8"), text);
   }
   assert.deepEqual(generate(), generated, "the same each time");
@@ -35,7 +35,7 @@ test("the generated code requires, imports and evaluates nothing, and says that 
 });
 
 test("every method has a validator that refuses unknown members, and there is no other validator", () => {
-  assert.deepEqual(Object.keys(params).sort(), methods.map(([name]) => name.replace(".", "_")).sort());
+  assert.deepEqual(Object.keys(params).toSorted(), methods.map(([name]) => name.replace(".", "_")).toSorted());
   for (const [name, { params: schema }] of methods) {
     const validate = validator(name);
     const full: Record<string, unknown> = {};

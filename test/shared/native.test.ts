@@ -6,7 +6,8 @@ import { connect } from "node:net";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import fc from "fast-check";
+import { inspect } from "node:util";
+import * as fc from "fast-check";
 import { errno_name, type Native, native, type SocketInfo } from "../../shared/native.js";
 import { count_descriptors, DIST, free_port, run_module, temp_folder } from "../fixtures.js";
 
@@ -65,7 +66,7 @@ for (const [name, args] of Object.entries({
     for (let i = 0; i < args.length; i++) {
       assert.throws(() => call(...args.slice(0, i)), TypeError, `${i} arguments`);
       for (const wrong of [null, {}, Symbol("x"), 0.5, new Float32Array(1)])
-        assert.throws(() => call(...(args as unknown[]).with(i, wrong)), TypeError, `argument ${i}: ${String(wrong)}`);
+        assert.throws(() => call(...(args as unknown[]).with(i, wrong)), TypeError, `argument ${i}: ${inspect(wrong)}`);
     }
   });
 
