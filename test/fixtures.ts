@@ -45,7 +45,7 @@ export function run_module(
   wrap: readonly string[] = [],
 ): { status: number | null; signal: string | null; stdout: string; stderr: string } {
   const [command, ...args] = [...wrap, process.execPath, "--input-type=module", "-e", source];
-  const { status, signal, stdout, stderr } = spawnSync(command as string, args, { encoding: "utf8", timeout: 60_000 });
+  const { status, signal, stdout, stderr } = spawnSync(command, args, { encoding: "utf8", timeout: 60_000 });
   return { status, signal, stdout: stdout.trim(), stderr: stderr.trim() };
 }
 
