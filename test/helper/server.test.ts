@@ -1,5 +1,6 @@
 /** The server with real peers in this process: order, limits, the record before the reply, and the end. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { closeSync } from "node:fs";
 import { connect } from "node:net";
 import { afterEach, beforeEach, type TestContext, test } from "node:test";
@@ -178,47 +179,34 @@ test("a peer's descriptors are dropped, and the helper's count stays flat", asyn
   peer.close();
 });
 
-test("too many connections of a user: told why, and closed", async () => {
-  const { connect: peer_of, records } = start(make_config([], { connectionsPerUid: 2 }));
-  const peers = [peer_of(), peer_of(), peer_of()] as const;
-  const { error } = (await peers[2].line()) as Reply;
-  assert.deepEqual([error?.code, error?.data["limit"], error?.data["max"]], [4, "connectionsPerUid", 2]);
-  assert.equal(await peers[2].line(), "closed");
-  assert.equal((await peers[0].ask("status")).result?.["connections"], 2);
-  assert.ok(
-    records().some(({ event, decision, code }) => event === "connect" && decision === "deny" && code === "EDQUOT"),
-  );
-  for (const peer of peers) peer.close();
-});
-
-test("too many requests: EAGAIN says how long, and asking after that is fine", async () => {
-  const peer = start(make_config([], { requestsPerSecond: 20, requestBurst: 3 })).connect();
-  const answers: Reply[] = [];
-  for (let i = 0; i < 3; i++) answers.push(await peer.ask("status"));
-  assert.deepEqual(
-    answers.map(({ error }) => error?.code),
-    [undefined, undefined, 5],
-    "the connection cost one",
-  );
-  const wait = Number(answers[2]?.error?.data["retryAfterMs"]);
-  assert.ok(wait > 0 && wait <= 50, String(wait));
-  assert.equal((await peer.ask("status")).error, undefined, "it was not read before there was a token again");
-  peer.close();
-});
-
-test("beyond the requests in flight reading stops and nothing is dropped", async () => {
-  const peer = start(make_config([], { requestsInFlight: 2 })).connect();
-  peer.send(Array.from({ length: 50 }, (_, i) => `${request(i)}\n`).join(""));
-  for (let i = 0; i < 50; i++) assert.equal(((await peer.line()) as Reply).id, i);
-  peer.close();
-});
-
 test("fsync: answered all the same, and in order", async () => {
   const { connect: peer_of, records } = start(make_config([RULE]), "fsync");
   const peer = peer_of();
   peer.send(`${request(1)}\n${request(2)}\n`);
   assert.deepEqual([((await peer.line()) as Reply).id, ((await peer.line()) as Reply).id], [1, 2]);
   assert.equal(records().filter(({ event }) => event === "call").length, 2);
+  peer.close();
+});
+
+test("what cannot be recorded is refused with EIO and taken back; once there is room all is well", async () => {
+  const { connect: peer_of, records } = start(make_config([RULE]));
+  const peer = peer_of();
+  const port = free_port();
+  const limit = (bytes: string) => execFileSync("prlimit", ["--pid", String(process.pid), `--fsize=${bytes}:`]);
+  const ignore = () => undefined;
+  await peer.ask("status");
+  process.on("SIGXFSZ", ignore);
+  limit("1");
+  try {
+    const { error } = await peer.ask("bind", tcp(port));
+    assert.deepEqual([error?.code, error?.data["code"], peer.fds.length], [7, "EIO", 0]);
+  } finally {
+    limit("unlimited");
+    process.off("SIGXFSZ", ignore);
+  }
+  assert.deepEqual((await peer.ask("list")).result?.["leases"], []);
+  assert.equal(records().filter(({ method }) => method === "bind").length, 0);
+  assert.equal((await peer.ask("bind", tcp(port))).error, undefined);
   peer.close();
 });
 
