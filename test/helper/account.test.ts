@@ -1,0 +1,112 @@
+/** Budgets of users: the token bucket with a clock of our own, counting sockets, and forgetting who has nothing. */
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import * as fc from "fast-check";
+import { type Account, Accounts, count_socket, take_token } from "../../helper/account.js";
+import { LIMITS } from "../../shared/protocol.js";
+
+const limits = { ...LIMITS, requestsPerSecond: 10, requestBurst: 5 };
+
+/** Stands still until told to go on. */
+function stop_clock(t: TestContext): (ms: number) => void {
+  let now = performance.now();
+  t.mock.method(performance, "now", () => now);
+  return (ms) => {
+    now += ms;
+  };
+}
+
+function drain(account: Account): number {
+  let taken = 0;
+  while (take_token(account, limits) === 0) taken++;
+  return taken;
+}
+
+test("a bucket starts full, empties, and fills at its rate up to the burst", (t) => {
+  const pass = stop_clock(t);
+  const account = new Accounts().of(1, limits);
+  assert.equal(drain(account), 5);
+  assert.equal(take_token(account, limits), 100, "milliseconds until there is one");
+  pass(99);
+  assert.ok([1, 2].includes(take_token(account, limits)), "rounded up");
+  pass(1.001);
+  assert.equal(drain(account), 1);
+  pass(250);
+  assert.equal(drain(account), 2);
+  pass(3_600_000);
+  assert.equal(drain(account), 5);
+});
+
+test("waiting as long as was said is enough, and over any time no more than burst + rate is given", (t) => {
+  const pass = stop_clock(t);
+  fc.assert(
+    fc.property(fc.array(fc.integer({ min: 0, max: 300 }), { maxLength: 100 }), (pauses) => {
+      const account = new Accounts().of(1, limits);
+      let passed = 0;
+      let given = 0;
+      for (const ms of pauses) {
+        pass(ms);
+        passed += ms;
+        const wait = take_token(account, limits);
+        if (wait === 0) given++;
+        else {
+          assert.ok(wait > 0 && wait <= 100, String(wait));
+          pass(wait);
+          passed += wait;
+          assert.equal(take_token(account, limits), 0);
+          given++;
+        }
+      }
+      assert.ok(given <= limits.requestBurst + (passed / 1000) * limits.requestsPerSecond + 1e-6);
+    }),
+  );
+});
+
+test("a lower burst after a reload holds at once", () => {
+  const account = new Accounts().of(1, limits);
+  assert.equal(take_token(account, { ...limits, requestBurst: 1 }), 0);
+  assert.ok(take_token(account, { ...limits, requestBurst: 1 }) > 0);
+});
+
+test("one user has one account, whatever its connections", () => {
+  const accounts = new Accounts();
+  assert.equal(accounts.of(1, limits), accounts.of(1, limits));
+  assert.notEqual(accounts.of(1, limits), accounts.of(2, limits));
+});
+
+test("idle accounts are forgotten; those with a connection, a socket or an empty bucket are not", (t) => {
+  stop_clock(t);
+  const accounts = new Accounts();
+  const connected = accounts.of(1, limits);
+  connected.connections = 1;
+  const holding = accounts.of(2, limits);
+  count_socket(holding, "web", 1);
+  const spent = accounts.of(3, limits);
+  drain(spent);
+  const idle = accounts.of(4, limits);
+  for (let uid = 10; uid < 10 + 4096; uid++) accounts.of(uid, limits);
+  assert.equal(accounts.of(1, limits), connected);
+  assert.equal(accounts.of(2, limits), holding);
+  assert.equal(accounts.of(3, limits), spent, "else a new account would be a new bucket");
+  assert.notEqual(accounts.of(4, limits), idle);
+});
+
+test("sockets are counted in all and by rule; a rule with none is not kept", () => {
+  const account = new Accounts().of(1, limits);
+  count_socket(account, "a", 1);
+  count_socket(account, "a", 1);
+  count_socket(account, "b", 1);
+  assert.deepEqual(
+    [account.sockets, [...account.byRule]],
+    [
+      3,
+      [
+        ["a", 2],
+        ["b", 1],
+      ],
+    ],
+  );
+  count_socket(account, "a", -1);
+  count_socket(account, "b", -1);
+  assert.deepEqual([account.sockets, [...account.byRule]], [1, [["a", 1]]]);
+});
