@@ -192,6 +192,11 @@ export class Helper {
   /** Ends it by a signal and gives its exit code (null: the signal killed it). */
   async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number | null> {
     this.process.kill(signal);
+    return this.ended();
+  }
+
+  /** Waits for its end and gives its exit code. */
+  async ended(): Promise<number | null> {
     await this.#ended;
     return this.process.exitCode;
   }

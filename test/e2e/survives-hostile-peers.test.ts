@@ -22,9 +22,12 @@ async function outlive(t: TestContext, options: Options, misbehave: (alice: Peer
   await misbehave(alice, helper);
   assert.equal((await witness.ask("status")).error, undefined, "another peer is served");
   if (alice.process.exitCode === null && alice.process.signalCode === null) await alice.kill();
-  await until("only the witness is connected", async () => (await witness.ask("status")).result.connections === 1);
+  // Connections that have been closed may still wait in the kernel's queue to be accepted.
+  await until("only the witness is connected, and no descriptor is left of the others", async () => {
+    const { connections } = (await witness.ask("status")).result;
+    return connections === 1 && helper.fd_count() === before;
+  });
   assert.ok(helper.alive);
-  assert.equal(helper.fd_count(), before, "descriptors");
   const { leases } = (await (await (await Peer.start(t, USERS.olaf)).connect()).ask("list")).result;
   assert.deepEqual(leases, []);
   verify_chain();
@@ -155,9 +158,9 @@ test("peers that vanish between request and reply leave no lease, no descriptor 
   await outlive(t, { config: GENEROUS }, async (alice) => {
     for (let i = 0; i < 100; i++) {
       const wire = await alice.connect();
-      await wire.send(
-        request("bind", { protocol: i % 2 === 0 ? "tcp" : "udp", port: 800 + i }) + (i % 3 === 0 ? '{"half' : ""),
-      );
+      await wire
+        .send(request("bind", { protocol: i % 2 === 0 ? "tcp" : "udp", port: 800 + i }) + (i % 3 === 0 ? '{"half' : ""))
+        .catch(() => undefined); // one too many is turned away
       await wire.close();
     }
     for (let i = 0; i < 10; i++) {
