@@ -12,7 +12,6 @@ import { join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import type { TestContext } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { REPOSITORY, USERS } from "./box.js";
 
 export const CONFIG = "/etc/lowport/lowport.json";
@@ -75,7 +74,7 @@ export async function until<T>(what: string, condition: () => T | false | undefi
     const value = await condition();
     if (value !== false && value !== undefined) return value;
     if (performance.now() > end) throw new Error(`this did not come to pass: ${what}`);
-    await delay(5);
+    await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
 
@@ -193,12 +192,22 @@ export class Helper {
   /** Ends it by a signal and gives its exit code (null: the signal killed it). */
   async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number | null> {
     this.process.kill(signal);
+    return this.ended();
+  }
+
+  /** Waits for its end and gives its exit code. */
+  async ended(): Promise<number | null> {
     await this.#ended;
     return this.process.exitCode;
   }
 
+  /** Ends it, gently first, so that it writes its coverage. */
   async kill(): Promise<void> {
-    if (!this.#has_ended) await this.stop("SIGKILL");
+    if (this.#has_ended) return;
+    const timer = setTimeout(() => this.process.kill("SIGKILL"), 3000);
+    this.process.kill("SIGCONT");
+    await this.stop("SIGTERM");
+    clearTimeout(timer);
   }
 }
 

@@ -63,12 +63,12 @@ def send(conn, text="", data=None, fds=()):
 
 
 def flood(conn, text, limit):
-    """Sends the same text over and over without reading; stops when the kernel takes no more for half a second."""
+    """Sends the same text over and over without reading; stops when the kernel takes no more for 0.3 seconds."""
     sock, sent, rest = socks[conn], 0, b""
     sock.setblocking(False)
     while sent < limit:
         rest = rest or text.encode() * 50
-        if not select.select([], [sock], [], 0.5)[1]:
+        if not select.select([], [sock], [], 0.3)[1]:
             break
         try:
             n = sock.send(rest)
