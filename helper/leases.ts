@@ -22,15 +22,9 @@ export class LeaseTable {
   readonly #byHolder = new Multimap<Holder, Lease>();
   readonly #on_end: (lease: Lease, reason: string) => void;
 
-  readonly #drop_filter: number;
-
-  /**
-   * @param on_end records the end of a lease
-   * @param drop_filter descriptor of the eBPF program that `revoke` attaches; negative if there is none
-   */
-  constructor(on_end: (lease: Lease, reason: string) => void, drop_filter = -1) {
+  /** @param on_end records the end of a lease */
+  constructor(on_end: (lease: Lease, reason: string) => void) {
     this.#on_end = on_end;
-    this.#drop_filter = drop_filter;
   }
 
   get size(): number {
@@ -190,11 +184,11 @@ export class LeaseTable {
 
   /** Takes the socket itself back from all who have a copy. @throws a refusal if that cannot be; then nothing has changed */
   revoke(lease: Lease, reason: string): void {
-    const result = native().revokeSocket(lease.fd, this.#drop_filter);
+    const result = native().revokeSocket(lease.fd);
     if (result < 0)
       throw refusal(
         "EACCES",
-        `lease ${lease.id} cannot be revoked: the kernel refuses the filter (${errno_name(result)}), because its holder has locked or filled up the socket, or the helper was started without CAP_BPF; stop the program that has it (\`ss -lnp\`)`,
+        `lease ${lease.id} cannot be revoked: its holder has bound it to a device and locked a filter of its own (${errno_name(result)}); stop the program that has it (\`ss -lnp\`)`,
       );
     this.end(lease, reason);
   }

@@ -5,7 +5,6 @@
 import { realpathSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { message_of } from "../shared/errors.js";
-import { errno_name, native } from "../shared/native.js";
 import { DEFAULT_CONFIG, EXIT, VERSION } from "../shared/protocol.js";
 import { AuditLog } from "./audit.js";
 import { type Config, ConfigFault, load_config } from "./config.js";
@@ -100,10 +99,6 @@ function main(): void {
   const { path, gid, mode } = config.socket;
   const listener = step(EXIT.refused, `lowportd: ${path}`, () => make_control_socket(path, gid, mode));
 
-  const drop_filter = native().loadDropFilter();
-  if (drop_filter < 0)
-    log.warn({ reason: errno_name(drop_filter) }, "no eBPF here: revoke works as far as this kernel lets it");
-
   // 4. No core files; descriptors.
   step(EXIT.bug, "lowportd: setrlimit", set_resource_limits);
 
@@ -121,7 +116,7 @@ function main(): void {
   );
 
   // 7. The start is on record before anything is served.
-  const server = new Server({ listener, drop_filter }, config, audit, log);
+  const server = new Server(listener, config, audit, log);
   const torn = audit.torn === "" ? "" : `; the last line was torn and is taken out: ${audit.torn}`;
   audit.stage({ event: "start", reason: server.describe() + torn });
   step(EXIT.config, `${file}: /audit/path: ${auditPath}`, () => audit.write());

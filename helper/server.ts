@@ -43,15 +43,15 @@ export class Server implements ConnectionEvents {
   #stopping = false;
   #on_quiet: (() => void) | undefined;
 
-  /** @param fds the control socket, and the filter that `revoke` attaches (see LeaseTable) */
-  constructor(fds: { listener: number; drop_filter: number }, config: Config, audit: AuditLog, log: Logger) {
-    this.#listener = fds.listener;
+  /** @param listener descriptor of the control socket */
+  constructor(listener: number, config: Config, audit: AuditLog, log: Logger) {
+    this.#listener = listener;
     this.#leases = new LeaseTable((lease, reason) => {
       const what = `${describe_socket(lease)}: ${reason}`;
       const { peer, rule, id } = lease;
       this.#turn.record_event({ event: "lease-end", peer, rule, lease: id, reason: what });
       this.#accept_again();
-    }, fds.drop_filter);
+    });
     this.#audit = audit;
     this.#log = log;
     this.#turn = new Turn(audit, log, () => this.#on_quiet?.());

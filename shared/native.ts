@@ -19,8 +19,7 @@ export interface Native {
     backlog: number,
   ): number;
   socketInfo(fd: number): SocketInfo | number;
-  loadDropFilter(): number;
-  revokeSocket(fd: number, filter: number): number;
+  revokeSocket(fd: number): number;
   lockFile(fd: number): number;
   openUnix(path: string, backlog: number): number;
   acceptUnix(fd: number): number;

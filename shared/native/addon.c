@@ -66,7 +66,7 @@ NAPI_MODULE_INIT() {
         const char *name;
         napi_callback call;
     } table[] = {
-        {"bindSocket", bind_socket},         {"socketInfo", socket_info},        {"loadDropFilter", load_drop_filter},
+        {"bindSocket", bind_socket},         {"socketInfo", socket_info},
         {"revokeSocket", revoke_socket},     {"lockFile", lock_file},            {"openUnix", open_unix},
         {"acceptUnix", accept_unix},         {"peerCredentials", peer_credentials}, {"receive", receive_bytes},
         {"receiveWithFds", receive_with_fds}, {"send", send_with_fds},           {"pollStart", poll_start},

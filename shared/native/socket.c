@@ -2,14 +2,17 @@
 #include "addon.h"
 
 #include <arpa/inet.h>
-#include <linux/bpf.h>
+#include <limits.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
+
+#ifndef SO_BINDTOIFINDEX
+#define SO_BINDTOIFINDEX 62 /* Linux 5.0 */
+#endif
 
 static socklen_t parse_address(const char *text, uint16_t port, struct sockaddr_storage *out) {
     struct sockaddr_in *v4 = (struct sockaddr_in *)out;
@@ -103,38 +106,24 @@ napi_value socket_info(napi_env env, napi_callback_info info) {
     return out;
 }
 
-/* loadDropFilter() -> fd of an eBPF program that drops every packet. Needs CAP_BPF (or CAP_SYS_ADMIN), so root loads it
- * before it gives up root: attaching it needs nothing, while since 2026 (Linux 5d39580f68e6 and the stable kernels of that
- * June) attaching a classic filter to a TCP socket needs CAP_NET_ADMIN. */
-napi_value load_drop_filter(napi_env env, napi_callback_info info) {
-    const struct bpf_insn drop[] = {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 0},
-                                    {.code = BPF_JMP | BPF_EXIT}};
-    union bpf_attr attr = {.prog_type = BPF_PROG_TYPE_SOCKET_FILTER};
-    (void)info;
-    attr.insns = (uintptr_t)drop;
-    attr.insn_cnt = sizeof drop / sizeof *drop;
-    attr.license = (uintptr_t) "MIT";
-    return make_result(env, syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof attr));
-}
-
-/* revokeSocket(fd, filter) -> 0. Takes the socket back from everyone who holds it: a filter that drops every packet (a
- * classic one if `filter` is no descriptor), the lock on it (socket(7), SO_LOCK_FILTER: nobody can take it off again), then
- * shutdown, which alone would not do: the holder may listen() again, and UDP goes on receiving. If a step fails, those
- * after it are not tried; -EPERM: the holder has locked its filter first, or this kernel wants CAP_NET_ADMIN. */
+/* revokeSocket(fd) -> 0. Takes the socket back from everyone who holds it, by two means of which one is enough, because a
+ * holder can have prepared against each: a filter that drops every packet, and the lock on it (socket(7), SO_LOCK_FILTER;
+ * since 2026 attaching one to TCP takes CAP_NET_ADMIN, Linux 5d39580f68e6); and binding it to an interface that does not
+ * exist, which only CAP_NET_RAW can change again. Then shutdown, which alone would not do: the holder may listen() again,
+ * and UDP goes on receiving. -EPERM: the holder has prevented both; then nothing is shut down. */
 napi_value revoke_socket(napi_env env, napi_callback_info info) {
-    int32_t fd, filter;
+    int32_t fd;
     struct sock_filter drop = BPF_STMT(BPF_RET | BPF_K, 0);
     struct sock_fprog program = {.len = 1, .filter = &drop};
 
-    if (!get_args(env, info, "ii", &fd, &filter))
+    if (!get_args(env, info, "i", &fd))
         return NULL;
-    int result = filter >= 0 ? set_option(fd, SOL_SOCKET, SO_ATTACH_BPF, filter)
-                             : setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
-    if (result == 0)
-        result = set_option(fd, SOL_SOCKET, SO_LOCK_FILTER, 1);
-    if (result == 0)
-        shutdown(fd, SHUT_RDWR); /* ENOTCONN on UDP, where the filter does the work */
-    return make_result(env, result);
+    bool dropped = setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0;
+    dropped = set_option(fd, SOL_SOCKET, SO_LOCK_FILTER, 1) == 0 && dropped;
+    if (set_option(fd, SOL_SOCKET, SO_BINDTOIFINDEX, INT_MAX) < 0 && !dropped)
+        return make_result(env, -1);
+    shutdown(fd, SHUT_RDWR); /* ENOTCONN on UDP, where the rest does the work */
+    return make_int(env, 0);
 }
 
 /* lockFile(fd) -> 0, or -EWOULDBLOCK if another process holds it. Held until the descriptor closes (flock(2)). */
