@@ -105,6 +105,7 @@ test("a port of another program is EADDRINUSE, TCP and UDP, and stays that progr
   const helper = await start_helper(t);
   const root = await Peer.start(t, USERS.root);
   const wire = await (await Peer.start(t, USERS.alice)).connect();
+  await wire.ask("status"); // so that it has been accepted
   const before = helper.fd_count();
   for (const protocol of ["tcp", "udp"]) {
     await root.do("bind", { address: "127.0.0.1", port: 80, protocol, reuse_port: true });

@@ -35,10 +35,15 @@ export interface User {
 export const LOWPORT_GID = 990;
 export const WEB_GID = 3000;
 const user = (name: string, uid: number, ...groups: number[]): User => ({ name, uid, gid: uid, groups });
+/**
+ * The helper's user has another uid in each box: the kernel counts descriptors that are on their way by uid, over all
+ * boxes that run at the same time (unix(7), ETOOMANYREFS).
+ */
+const SERVICE_UID = 100_000 + (Number(process.env["LOWPORT_BOX"] ?? 0) % 100_000);
 /** The users of the box; `mallory` may not even connect. */
 export const USERS = {
   root: user("root", 0),
-  lowport: user("lowport", 990),
+  lowport: { name: "lowport", uid: SERVICE_UID, gid: LOWPORT_GID, groups: [] },
   alice: user("alice", 2001, LOWPORT_GID),
   bob: user("bob", 2002, LOWPORT_GID),
   carol: user("carol", 2003, LOWPORT_GID, WEB_GID),
@@ -168,7 +173,7 @@ export async function enter_box(url: string): Promise<void> {
   // The box dies with this process, whatever ends it.
   const { status, signal } = spawnSync("setpriv", ["--pdeathsig", "KILL", "unshare", ...UNSHARE, ...again], {
     stdio: "inherit",
-    env: { ...process.env, LOWPORT_BOX: "1" },
+    env: { ...process.env, LOWPORT_BOX: String(process.pid) },
   });
   if (signal !== null) process.kill(process.pid, signal);
   process.exit(status ?? 1);

@@ -33,8 +33,8 @@ test("no thread is root, has more than CAP_NET_BIND_SERVICE, or can become more"
     const main = status.get("Pid") === String(helper.pid);
     const capabilities = main ? "0000000000000400" : "0000000000000000";
     for (const [field, expected] of Object.entries({
-      Uid: "990 990 990 990",
-      Gid: "990 990 990 990",
+      Uid: Array(4).fill(USERS.lowport.uid).join(" "),
+      Gid: Array(4).fill(USERS.lowport.gid).join(" "),
       Groups: "",
       CapInh: "0000000000000000",
       CapPrm: capabilities,

@@ -16,6 +16,7 @@ test("a lease ends with its connection, the helper's descriptor with it; the app
   const helper = await start_helper(t);
   const [alice, browser] = [await Peer.start(t, USERS.alice), await Peer.start(t, USERS.bob)];
   const watch = await alice.connect();
+  await watch.ask("status"); // so that it has been accepted
   const before = helper.fd_count();
   const wire = await alice.connect();
   const { fd, lease } = await wire.bind({ port: 80 });

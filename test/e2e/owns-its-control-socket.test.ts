@@ -103,7 +103,7 @@ test("a folder that another could write is refused", async (t) => {
   for (const [name, spoil] of [
     ["mode 0777", () => chmodSync(FOLDER, 0o777)],
     ["mode 0775", () => chmodSync(FOLDER, 0o775)],
-    ["the helper's user's", () => chownSync(FOLDER, 990, 990)],
+    ["the helper's user's", () => chownSync(FOLDER, USERS.lowport.uid, 0)],
     ["a link", () => (rmSync(FOLDER, { recursive: true }), mkdirSync("/run/other"), symlinkSync("/run/other", FOLDER))],
   ] as const) {
     chmodSync(FOLDER, 0o755);

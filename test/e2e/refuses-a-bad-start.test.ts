@@ -120,7 +120,7 @@ const DISTRUSTED: [string, () => void][] = [
   ["the file can be written by all", () => chmodSync(CONFIG, 0o646)],
   ["the file is another's", () => chownSync(CONFIG, 2001, 0)],
   ["its folder can be written by all", () => chmodSync("/etc/lowport", 0o777)],
-  ["its folder is another's", () => chownSync("/etc/lowport", 990, 990)],
+  ["its folder is another's", () => chownSync("/etc/lowport", USERS.lowport.uid, 0)],
   ["a folder above can be written by all", () => chmodSync("/etc", 0o777)],
   ["the file is a link", () => (renameSync(CONFIG, "/etc/lowport/real"), symlinkSync("/etc/lowport/real", CONFIG))],
   ["the folder is a link", () => (renameSync("/etc/lowport", "/etc/real"), symlinkSync("/etc/real", "/etc/lowport"))],

@@ -206,3 +206,18 @@ for i in range(500):
     assert.ok(connects > 0, `${connects} were let in`);
   });
 });
+
+test("descriptors on their way to one peer that never reads delay another's, and do not cost it any", async (t) => {
+  const helper = await start_helper(t, { wrapper: ["prlimit", "--nofile=48:48"], config: GENEROUS });
+  const [alice, carol] = [await Peer.start(t, USERS.alice), await Peer.start(t, USERS.carol)];
+  const never = [];
+  for (let i = 0; i < 4; i++) never.push(await alice.connect());
+  // One socket, asked for 15 times over each connection: more than RLIMIT_NOFILE on their way, in few descriptors (unix(7)).
+  for (const wire of never) await wire.send(request("bind", { protocol: "tcp", port: 80, share: true }).repeat(15));
+  const wire = await carol.connect();
+  await wire.send(request("bind", { protocol: "tcp", port: 443 }, "late"));
+  await helper.recorded("the grant", (line) => line.id === "late" && line.decision === "allow");
+  for (const one of never) await one.close();
+  const { error, fds } = await wire.reply();
+  assert.deepEqual([error, fds.length], [undefined, 1]);
+});
