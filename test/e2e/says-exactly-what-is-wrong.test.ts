@@ -95,7 +95,7 @@ test("EAGAIN: who asks too often is told how long to wait, and everyone else is 
   await start_helper(t, { config: { limits: { requestsPerSecond: 1, requestBurst: 5 } } });
   const [alice, bob] = [await Peer.start(t, USERS.alice), await Peer.start(t, USERS.bob)];
   const [greedy, other] = [await alice.connect(), await bob.connect()]; // a connection costs one of the five
-  await greedy.send(Array.from({ length: 6 }, (_, i) => request("status", {}, i)).join(""));
+  await greedy.send(Array.from({ length: 5 }, (_, i) => request("status", {}, i)).join(""));
   const replies: Reply[] = [];
   for (let i = 0; i < 5; i++) replies.push(await greedy.reply());
   assert.deepEqual(
@@ -112,7 +112,7 @@ test("EAGAIN: who asks too often is told how long to wait, and everyone else is 
   assert.equal(code, "EAGAIN");
   assert.ok(Number.isInteger(retryAfterMs) && (retryAfterMs as number) > 0 && (retryAfterMs as number) <= 2000);
   assert.equal((await other.ask("status")).error, undefined);
-  assert.deepEqual([(await greedy.reply()).error], [undefined]); // read only once there was a token for it
+  assert.equal((await greedy.ask("status")).error, undefined, "read only once there is a token for it");
 });
 
 test("EMFILE: out of descriptors it grants nothing, loses nothing, and goes on as soon as there are some", async (t) => {
