@@ -62,8 +62,9 @@ export class App {
       this.events.push(JSON.parse(line) as Event),
     );
     child.stdin?.on("error", () => undefined);
-    this.#ended = once(child, "close").then(([code, signal]) => {
-      this.#has_ended = { code, signal, stderr: this.#stderr } as Ended;
+    this.#ended = once(child, "close").then((result) => {
+      const [code, signal] = result as [number | null, NodeJS.Signals | null];
+      this.#has_ended = { code, signal, stderr: this.#stderr };
       return this.#has_ended;
     });
   }
