@@ -34,7 +34,7 @@ function describe_error(error: unknown): Record<string, unknown> {
 const heard_words: string[] = [];
 let words: events | undefined;
 
-/** Waits until the test tells this word. Waiting for it does not keep the process alive. */
+/** Waits until the test tells this word. Only this waiting keeps the process alive, not that more could be told. */
 async function heard(word: string): Promise<void> {
   if (words === undefined) {
     const emitter = new events.EventEmitter();
@@ -43,9 +43,11 @@ async function heard(word: string): Promise<void> {
       heard_words.push(line);
       emitter.emit("word");
     });
-    (process.stdin as unknown as net.Socket).unref();
   }
+  const stdin = process.stdin as unknown as net.Socket;
+  stdin.ref();
   while (!heard_words.includes(word)) await events.once(words, "word");
+  stdin.unref();
   heard_words.splice(heard_words.indexOf(word), 1);
 }
 

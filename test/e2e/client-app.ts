@@ -89,6 +89,9 @@ export class App {
   said(event: string, nth = 1): Promise<Said> {
     return until(`the app says "${event}"`, () => {
       const found = this.events.filter((one) => one.event === event)[nth - 1];
+      const failed = this.events.find((one) => one.event === "failed");
+      if (found === undefined && failed !== undefined && event !== "failed")
+        throw new Error(`the app failed before it said "${event}": ${JSON.stringify(failed.data)}`);
       if (found === undefined && this.#has_ended !== undefined)
         throw new Error(`the app ended before it said "${event}": ${JSON.stringify(this.#has_ended)}`);
       return found;
