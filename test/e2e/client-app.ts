@@ -11,7 +11,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import type { TestContext } from "node:test";
-import { connect, type LeaseEntry } from "../../client/index.js";
+import { connect, type LeaseEntry, type LowportError } from "../../client/index.js";
 import { REPOSITORY, type User } from "./box.js";
 import type { Program } from "./client-app-main.js";
 import { until } from "./helper-process.js";
@@ -127,18 +127,25 @@ export class App {
   }
 }
 
-/** All leases, as root sees them. */
-export async function all_leases(): Promise<LeaseEntry[]> {
-  const admin = await connect();
-  try {
-    return await admin.list();
-  } finally {
-    admin.close();
-  }
+/** All leases, as root sees them; waits where the helper says that root asks too often. */
+export function all_leases(): Promise<LeaseEntry[]> {
+  return until("the leases are told", async () => {
+    try {
+      const admin = await connect();
+      return await admin.list().finally(() => admin.close());
+    } catch (error) {
+      if ((error as LowportError).code === "EAGAIN") return undefined;
+      throw error;
+    }
+  });
 }
 
 export async function no_leases(): Promise<void> {
-  await until("no lease is left", async () => (await all_leases()).length === 0);
+  let leases: LeaseEntry[] = [];
+  await until("no lease is left", async () => {
+    leases = await all_leases();
+    return leases.length === 0;
+  }).catch((error: Error) => assert.fail(`${error.message}: ${JSON.stringify(leases)}`));
 }
 
 /** Body of a GET over a connection of its own. @throws what the connection gives */
