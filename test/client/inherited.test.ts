@@ -8,7 +8,7 @@ import { readdirSync } from "node:fs";
 import { createServer } from "node:net";
 import { beforeEach, test } from "node:test";
 import * as fc from "fast-check";
-import { take_inherited } from "../../client/inherited.js";
+import { type Fit, take_inherited } from "../../client/inherited.js";
 import { native } from "../../shared/native.js";
 
 /** A listening socket of this process, at whatever descriptor; and a range of LISTEN_FDS that covers it. */
@@ -25,6 +25,8 @@ async function listening(t: { after(done: () => void): void }) {
   return { port, fd, count: String(fd - 2) };
 }
 
+const take = (fit: Partial<Fit> & { port: number }) => take_inherited({ stream: true, address: undefined, ...fit });
+
 beforeEach(() => {
   delete process.env["LISTEN_PID"];
   delete process.env["LISTEN_FDS"];
@@ -38,21 +40,23 @@ function set(pid: string, count: string): void {
 test("what is named is taken, and only once", async (t) => {
   const { port, fd, count } = await listening(t);
   set(String(process.pid), count);
-  assert.equal(take_inherited(true, port, "127.0.0.2"), undefined);
-  assert.equal(take_inherited(true, port + 1, undefined), undefined);
-  assert.equal(take_inherited(false, port, undefined), undefined);
-  assert.equal(take_inherited(true, port, "127.0.0.1"), fd);
-  assert.equal(take_inherited(true, port, undefined), undefined);
+  assert.equal(take({ port, address: "127.0.0.2" }), undefined);
+  assert.equal(take({ port: port + 1 }), undefined);
+  assert.equal(take({ port, stream: false }), undefined);
+  assert.equal(take({ port, family: 6 }), undefined);
+  for (const address of ["::1", "::ffff:127.0.0.2", "fe80::1%lo"]) assert.equal(take({ port, address }), undefined);
+  assert.equal(take({ port, address: "127.0.0.1", family: 4, ipv6Only: true }), fd);
+  assert.equal(take({ port }), undefined);
 });
 
 test("without the variables, or with those of another process, nothing is", async (t) => {
   const { port, count } = await listening(t);
-  assert.equal(take_inherited(true, port, undefined), undefined);
+  assert.equal(take({ port }), undefined);
   process.env["LISTEN_FDS"] = count;
-  assert.equal(take_inherited(true, port, undefined), undefined);
+  assert.equal(take({ port }), undefined);
   for (const pid of ["", "0", "1", String(process.ppid), ` ${process.pid}x`, `${process.pid}.0`]) {
     set(pid, count);
-    assert.equal(take_inherited(true, port, undefined), undefined, pid);
+    assert.equal(take({ port }), undefined, pid);
   }
 });
 
@@ -60,7 +64,7 @@ test("a count that is none finds nothing", async (t) => {
   const { port, fd } = await listening(t);
   for (const count of ["", "0", "-1", "1.5", "abc", "1e999", "NaN", "0x", String(fd - 3)]) {
     set(String(process.pid), count);
-    assert.equal(take_inherited(true, port, undefined), undefined, count);
+    assert.equal(take({ port }), undefined, count);
   }
 });
 
@@ -68,7 +72,7 @@ test("any text in the variables is survived", () => {
   fc.assert(
     fc.property(fc.oneof(fc.string(), fc.integer({ max: 5000 }).map(String)), (count) => {
       set(String(process.pid), count.replaceAll("\0", ""));
-      assert.equal(take_inherited(true, 1, undefined), undefined);
+      assert.equal(take({ port: 1 }), undefined);
     }),
   );
 });
@@ -78,7 +82,7 @@ test("a count beyond all descriptors is not counted to its end", () => {
   const code = `import { take_inherited } from ${JSON.stringify(module)};
     process.env.LISTEN_PID = String(process.pid);
     process.env.LISTEN_FDS = String(Number.MAX_SAFE_INTEGER);
-    process.exitCode = take_inherited(true, 1, undefined) === undefined ? 0 : 1;`;
+    process.exitCode = take_inherited({ stream: true, port: 1 }) === undefined ? 0 : 1;`;
   const { status, signal } = spawnSync(process.execPath, ["--input-type=module", "--eval", code], { timeout: 10_000 });
   assert.deepEqual({ status, signal }, { status: 0, signal: null });
 });

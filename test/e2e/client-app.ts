@@ -54,6 +54,8 @@ export class App {
   #stderr = "";
   readonly #ended: Promise<Ended>;
   #has_ended: Ended | undefined;
+  /** The test waits for it to say "failed", or has; else that is the end of the test. */
+  #may_fail = false;
 
   private constructor(child: ChildProcess) {
     this.process = child;
@@ -87,10 +89,11 @@ export class App {
 
   /** Waits until the app says this, for the `nth` time, and gives what it says about it. */
   said(event: string, nth = 1): Promise<Said> {
+    if (event === "failed") this.#may_fail = true;
     return until(`the app says "${event}"`, () => {
       const found = this.events.filter((one) => one.event === event)[nth - 1];
       const failed = this.events.find((one) => one.event === "failed");
-      if (found === undefined && failed !== undefined && event !== "failed")
+      if (found === undefined && failed !== undefined && !this.#may_fail)
         throw new Error(`the app failed before it said "${event}": ${JSON.stringify(failed.data)}`);
       if (found === undefined && this.#has_ended !== undefined)
         throw new Error(`the app ended before it said "${event}": ${JSON.stringify(this.#has_ended)}`);

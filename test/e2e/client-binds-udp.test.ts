@@ -26,7 +26,8 @@ interface Wanted {
 /** Answers each datagram with what it was and where it came from. */
 const echo = async ({ lowport, node, say, heard, describe_error, arg }: Context<Wanted>) => {
   const { type, ...options } = arg;
-  const socket = node.dgram.createSocket(type);
+  const { ipv6Only = false } = options;
+  const socket = node.dgram.createSocket({ type, ipv6Only });
   const emitted: string[] = [];
   for (const event of ["listening", "error"]) socket.on(event, () => emitted.push(event));
   socket.on("message", (message, { address, port }) =>
