@@ -98,7 +98,7 @@ test("an app at its RLIMIT_NOFILE gets EMFILE, keeps what it has, and leaves not
   assert.match(failed.message, /RLIMIT_NOFILE/);
   assert.equal(listened.code, "EMFILE");
   assert.equal(connected.code, "EMFILE");
-  assert.match(connected.message, /descriptors/);
+  assert.match(connected.message, /no descriptor left/);
   await until("the socket that could not be received is given up", async () =>
     (await all_leases()).every(({ port }) => port !== 801),
   );
@@ -129,5 +129,5 @@ test("binding and releasing over and over leaves no descriptor on either side", 
   await app.said("done");
   await no_leases();
   assert.equal(app.fd_count(), mine);
-  await until("the helper has as many descriptors as before", () => helper.fd_count() === theirs);
+  await until("the helper has no more descriptors than before", () => helper.fd_count() <= theirs);
 });
