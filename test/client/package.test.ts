@@ -41,8 +41,11 @@ const [packed] = JSON.parse(
 const files: string[] = packed.files.map(({ path }: { path: string }) => path);
 
 // npm leaves the installation out where it can have neither its cache nor the registry.
-writeFileSync(join(folder, "package.json"), '{ "name": "consumer", "private": true }');
-const flags = ["--prefer-offline", "--no-audit", "--no-fund", "--allow-scripts=posix"];
+writeFileSync(
+  join(folder, "package.json"),
+  '{ "name": "consumer", "private": true, "allowScripts": { "posix": true } }',
+);
+const flags = ["--prefer-offline", "--no-audit", "--no-fund"];
 const installed = run("npm", ["install", "--prefix", folder, ...flags, join(folder, packed.filename)]);
 const unreachable = /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENOTCACHED/.exec(installed.stderr)?.[0];
 const skip = unreachable === undefined ? false : `npm cannot reach its registry (${unreachable})`;
@@ -138,3 +141,14 @@ for (const command of ["lowport", "lowportd"])
   test(`npx ${command} --version`, { skip }, () => {
     assert.equal(must("npx", ["--no-install", command, "--version"]), `${command} ${version}\n`);
   });
+
+test("installed as README says, both commands are there, and the helper has all that it loads", { skip }, () => {
+  const prefix = join(folder, "global");
+  const tarball = join(folder, packed.filename);
+  must("npm", ["install", "--global", "--prefix", prefix, "--allow-scripts=posix", ...flags, tarball]);
+  for (const command of ["lowport", "lowportd"])
+    assert.equal(must(join(prefix, "bin", command), ["--version"]), `${command} ${version}\n`);
+  const { status, stderr } = run(join(prefix, "bin/lowportd"), ["check-config", "--config", join(folder, "none.json")]);
+  assert.equal(status, 78, stderr);
+  assert.match(stderr, /none\.json/);
+});
