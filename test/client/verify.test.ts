@@ -1,0 +1,158 @@
+/** Promise: `audit verify` finds every edited, removed, inserted, reordered or cut-off line and says which; and nothing else. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import * as fc from "fast-check";
+import { verify_audit } from "../../client/verify.js";
+import { FIRST, make_line, make_lines, verify_lines } from "./audit-log.js";
+
+const LINES = make_lines(["one", "two", "three", "four", "five"]);
+const without = (...gone: number[]) => LINES.filter((_, i) => !gone.includes(i + 1));
+const found = (content: readonly string[] | string, reach?: number) =>
+  verify_lines([content], reach).damage.map(({ line, kind }) => `${line} ${kind}`);
+/** A line changed by somebody who can recompute its hash. */
+const forged = (n: number) => {
+  const { hash: _, prev, ...body } = JSON.parse(LINES[n - 1] as string) as { hash: string; prev: string };
+  return make_line({ ...body, reason: "forged" }, prev).line;
+};
+const replaced = (n: number, line: string) => LINES.with(n - 1, line);
+
+test("a sound log has no damage, and its head is told", () => {
+  const { lines, first, head, damage } = verify_lines([LINES]);
+  assert.deepEqual({ lines, first, damage }, { lines: 5, first: 1, damage: [] });
+  assert.deepEqual(head, { seq: 5, hash: (JSON.parse(LINES[4] as string) as { hash: string }).hash });
+});
+
+test("any log of any records is sound, in one file or over several, and from wherever it starts", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.string({ unit: "grapheme" }), { maxLength: 30 }),
+      fc.integer({ min: 1, max: 1000 }),
+      fc.array(fc.nat({ max: 30 }), { maxLength: 3 }),
+      (reasons, from, cuts) => {
+        const lines = make_lines(reasons, from, from === 1 ? FIRST : "ab".repeat(32));
+        const ends = [0, ...cuts.toSorted((a, b) => a - b), lines.length];
+        const files = ends.slice(1).map((end, i) => lines.slice(ends[i], end));
+        const verdict = verify_lines(files, lines.length === 0 ? 0 : from + lines.length - 1);
+        assert.deepEqual(verdict.damage, []);
+        assert.equal(verdict.lines, lines.length);
+      },
+    ),
+    { numRuns: 50 },
+  );
+});
+
+test("any single byte that is changed, anywhere in a log, is found", () => {
+  const log = Buffer.from(`${make_lines(["a", 'quo"te\\', "é 😀 \uFFFD x", "", "end"]).join("\n")}\n`);
+  fc.assert(
+    fc.property(fc.nat({ max: log.length - 1 }), fc.integer({ min: 1, max: 255 }), (at, change) => {
+      const damaged = Buffer.from(log);
+      damaged[at] = (damaged[at] as number) ^ change;
+      assert.notDeepEqual(verify_lines([damaged]).damage, [], `byte ${at} changed by ${change}`);
+    }),
+    { numRuns: 1000 },
+  );
+});
+
+test("a byte of U+FFFD that is changed is found, though the text reads the same", () => {
+  const log = Buffer.from(`${make_lines(["before", "\uFFFD", "after"]).join("\n")}\n`);
+  const at = log.indexOf(Buffer.from("\uFFFD"));
+  assert.equal(log[at], 0xef);
+  log[at] = 0xf0; // not UTF-8 any more; decoders put U+FFFD in its place
+  assert.deepEqual(
+    verify_lines([log]).damage.map(({ line, kind }) => `${line} ${kind}`),
+    ["2 edited"],
+  );
+});
+
+test("any single line that is taken out is found, but for the first and the last", () => {
+  for (const n of [2, 3, 4]) assert.deepEqual(found(without(n)), [`${n} removed`]);
+  assert.deepEqual(found(without(2, 3)), ["2 removed"]);
+  assert.match(verify_lines([without(2, 3)]).damage[0]?.reason ?? "", /records 2 to 3 are missing/);
+});
+
+test("lines taken from the end are found with the number that the log had reached", () => {
+  assert.deepEqual(found(without(4, 5)), []);
+  assert.deepEqual(found(without(4, 5), 3), []);
+  assert.deepEqual(found(without(4, 5), 5), ["3 truncated"]);
+  assert.deepEqual(found([], 5), ["0 truncated"]);
+});
+
+test("lines taken from the beginning show in the first record's number", () => {
+  const { first, damage } = verify_lines([without(1, 2)]);
+  assert.deepEqual({ first, damage }, { first: 3, damage: [] });
+});
+
+test("a log that claims to begin must begin at the chain's start", () => {
+  assert.deepEqual(found(make_lines(["one", "two"], 1, "ab".repeat(32))), ["1 edited"]);
+});
+
+for (const n of [1, 3, 5])
+  test(`an edited line is found: line ${n}`, () => {
+    assert.deepEqual(found(replaced(n, (LINES[n - 1] as string).replace(/(one|three|five)/, "other"))), [
+      `${n} edited`,
+    ]);
+  });
+
+test("an edited line whose own hash was computed again is found at the next", () => {
+  assert.deepEqual(found(replaced(3, forged(3))), ["4 edited"]);
+  assert.match(verify_lines([replaced(3, forged(3))]).damage[0]?.reason ?? "", /the record before it, 3, is another/);
+});
+
+test("a forged last line is not found from the file alone, but its hash is another head", () => {
+  const { head, damage } = verify_lines([replaced(5, forged(5))]);
+  assert.deepEqual(damage, []);
+  assert.notEqual(head?.hash, verify_lines([LINES]).head?.hash);
+});
+
+test("swapped lines are found", () => {
+  const swapped = LINES.with(1, LINES[2] as string).with(2, LINES[1] as string);
+  assert.ok(found(swapped).includes("3 reordered"), found(swapped).join());
+});
+
+test("a line that stands twice is found", () => {
+  assert.deepEqual(found(LINES.toSpliced(3, 0, LINES[2] as string)), ["4 inserted"]);
+  assert.ok(found(LINES.toSpliced(4, 0, LINES[1] as string)).includes("5 reordered"));
+});
+
+test("a line that was made up and put between is found", () => {
+  const { hash } = JSON.parse(LINES[2] as string) as { hash: string };
+  const made_up = make_line({ seq: 4, reason: "made up" }, hash).line;
+  assert.notDeepEqual(found(LINES.toSpliced(3, 0, made_up)), []);
+});
+
+test("a last line that was cut off is found, wherever it was cut", () => {
+  const whole = `${LINES.join("\n")}\n`;
+  const start = whole.lastIndexOf("\n", whole.length - 2) + 1;
+  for (let end = start + 1; end < whole.length; end += 7) assert.deepEqual(found(whole.slice(0, end)), ["5 truncated"]);
+  assert.deepEqual(found(whole.slice(0, -1)), ["5 truncated"]);
+});
+
+for (const [what, line] of [
+  ["text", "hello"],
+  ["an empty line", ""],
+  ["JSON that is no record", "{}"],
+  ["a sealed line without a number", make_line({ reason: "x" }, FIRST).line],
+] as const)
+  test(`${what} in the place of a line is found`, () => assert.equal(found(replaced(3, line))[0], "3 edited"));
+
+test("damage is told by file and line, over rotation", () => {
+  const { damage } = verify_lines([LINES.slice(0, 2), LINES.slice(3)]);
+  assert.deepEqual(
+    damage.map(({ file, line, kind }) => [file, line, kind]),
+    [["1", 1, "removed"]],
+  );
+  assert.notDeepEqual(verify_lines([LINES.slice(3), LINES.slice(0, 3)]).damage, [], "files in the wrong order");
+});
+
+test("a log far larger than what is read at once is verified", () => {
+  const lines = make_lines(Array.from({ length: 5000 }, (_, i) => `${i} ${"x".repeat(i % 997)}`));
+  assert.deepEqual(verify_lines([lines], 5000).damage, []);
+  assert.deepEqual(
+    verify_lines([lines.with(4000, (lines[4000] as string).replace("x", "y"))]).damage.map(({ line }) => line),
+    [4001],
+  );
+});
+
+test("a file that is not there is the file system's error", () => {
+  assert.throws(() => verify_audit(["/nonexistent/audit.log"]), { code: "ENOENT" });
+});
