@@ -1,5 +1,6 @@
 /** Trying to listen without the program noticing when it fails: the next rung of the ladder may work. */
 import type { EventEmitter } from "node:events";
+import { LowportError } from "./errors.js";
 
 /**
  * Runs `start`, which makes `emitter` emit "listening" or "error". The error goes to the caller and not to the emitter's
@@ -14,14 +15,15 @@ export function attempt(emitter: EventEmitter, start: () => void): Promise<void>
       else Object.defineProperty(emitter, "emit", own);
     };
     emitter.emit = (event: string | symbol, ...args: unknown[]): boolean => {
-      if (event !== "error" && event !== "listening") return emit(event, ...args);
+      if (event !== "error" && event !== "listening" && event !== "close") return emit(event, ...args);
       restore();
       if (event === "error") {
         reject(args[0]);
         return true;
       }
       const heard = emit(event, ...args);
-      resolve();
+      if (event === "listening") resolve();
+      else reject(new LowportError("ECANCELED", "listen", "it was closed before it listened"));
       return heard;
     };
     try {

@@ -67,6 +67,17 @@ function take(args: string[], least: number, most: number): string[] {
   return args;
 }
 
+/** A file that is not there is a word of the command that is wrong. */
+function read_files<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (["ENOENT", "EISDIR", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? ""))
+      throw new Usage((error as Error).message);
+    throw error;
+  }
+}
+
 async function with_helper<T>({ socket }: Values, work: (client: Client) => Promise<T>): Promise<T> {
   const client = await connect({ socket });
   try {
@@ -147,7 +158,7 @@ you are uid ${you.uid}, gid ${you.gid}, groups ${you.groups.join(", ") || "none"
     if (verb !== "verify") throw new Usage("the command is `audit verify FILE...`");
     take(files, 1, Number.POSITIVE_INFINITY);
     const reach = values.reach === undefined ? 0 : read_number(values.reach, "--reach", Number.MAX_SAFE_INTEGER);
-    const data = verify_audit(files, reach);
+    const data = read_files(() => verify_audit(files, reach));
     const damage = data.damage.map(({ file, line, kind, reason }) => `${file}:${line}: ${kind}: ${reason}`);
     const end = `${data.lines} lines, records ${data.first ?? "none"} to ${data.head?.seq ?? "none"}, head ${data.head?.hash ?? "none"}`;
     const text = damage.length > 0 ? [...damage, `DAMAGED: ${end}`].join("\n") : `ok: ${end}`;
@@ -155,12 +166,16 @@ you are uid ${you.uid}, gid ${you.gid}, groups ${you.groups.join(", ") || "none"
   },
 };
 
+/** Errors of a connection that is not there, breaks, or leads to something else. */
+const UNREACHABLE = ["ETIMEDOUT", "ECONNRESET", "EPROTO"];
+
 function exit_of(error: unknown): number {
   if (error instanceof Usage) return EXIT.usage;
-  if (!(error instanceof LowportError))
-    return (error as NodeJS.ErrnoException).code === "EACCES" ? EXIT.noPermission : EXIT.bug;
-  if (error.syscall !== "connect") return EXIT.refused;
-  return error.code === "EACCES" || error.code === "EPERM" ? EXIT.noPermission : EXIT.unreachable;
+  const { code = "" } = error as NodeJS.ErrnoException;
+  const forbidden = code === "EACCES" || code === "EPERM";
+  if (!(error instanceof LowportError)) return forbidden ? EXIT.noPermission : EXIT.bug;
+  if (error.syscall === "connect") return forbidden ? EXIT.noPermission : EXIT.unreachable;
+  return UNREACHABLE.includes(code) ? EXIT.unreachable : EXIT.refused;
 }
 
 async function main(): Promise<void> {

@@ -4,41 +4,14 @@
  */
 import { EventEmitter } from "node:events";
 import { closeSync } from "node:fs";
-import { JSONRPCClient, type JSONRPCResponse } from "json-rpc-2.0";
+import { JSONRPCClient } from "json-rpc-2.0";
 import type { LeaseEntry, MethodName, Params, Result } from "../shared/methods.js";
 import { errno_name, native } from "../shared/native.js";
 import { DEFAULT_SOCKET } from "../shared/protocol.js";
 import { await_replies, Channel } from "./channel.js";
 import { error_from_reply, LowportError, unreachable } from "./errors.js";
-
-export interface CallOptions {
-  /** Gives up waiting; a socket granted meanwhile is given back. */
-  signal?: AbortSignal | undefined;
-  /** Milliseconds to wait for the connection and the reply together. Default 10,000. */
-  timeout?: number | undefined;
-}
-
-export interface ConnectOptions extends CallOptions {
-  /** Path of the control socket. Default: LOWPORT_SOCKET, else /run/lowport/lowport.sock. */
-  socket?: string | undefined;
-}
-
-/** What `bind` takes; see protocol.md for each. */
-export type BindOptions = Params<"bind"> & CallOptions;
-
-/** A socket that the helper has granted. */
-export interface BoundSocket {
-  readonly lease: string;
-  readonly protocol: "tcp" | "udp";
-  readonly address: string;
-  readonly port: number;
-  /** It is the same socket as before, with the connections that queued meanwhile. */
-  readonly resumed: boolean;
-  /** The descriptor: non-blocking, close-on-exec, listening if TCP. It is the caller's, to use and to close. */
-  readonly fd: number;
-  /** Gives the lease back: the helper closes its copy. Does nothing to `fd`. Never rejects. */
-  release(): Promise<void>;
-}
+import { as_response, is_reply, type Reply } from "./reply.js";
+import type { BindOptions, BoundSocket, CallOptions } from "./types.js";
 
 interface ClientEvents {
   /** The helper went away; the sockets go on serving. */
@@ -100,7 +73,10 @@ export class Client extends EventEmitter<ClientEvents> {
     if (this.#closed) return closeSync(fd);
     this.#fatal = undefined;
     this.#channel = new Channel(fd, {
-      on_message: (message, take_fds) => this.#on_message(message as JSONRPCResponse, take_fds),
+      on_message: (message, take_fds) => {
+        if (is_reply(message)) this.#on_message(message, take_fds);
+        else this.#channel?.close(new LowportError("EPROTO", "read", "the lowport helper sent what is no reply"));
+      },
       on_close: (error) => this.#on_close(this.#fatal ?? error),
     });
   }
@@ -110,11 +86,10 @@ export class Client extends EventEmitter<ClientEvents> {
     return this.#channel;
   }
 
-  #on_message(reply: JSONRPCResponse, take_fds: (count: number) => number[]): void {
-    const count = (reply?.result as { fds?: unknown } | undefined)?.fds;
-    const fds = typeof count === "number" ? take_fds(count) : [];
-    const waiting = typeof reply?.id === "number" ? this.#waiting.get(reply.id) : undefined;
-    if (waiting !== undefined) this.#rpc.receive(reply);
+  #on_message(reply: Reply, take_fds: (count: number) => number[]): void {
+    const fds = take_fds(reply.result?.fds ?? 0);
+    const waiting = typeof reply.id === "number" ? this.#waiting.get(reply.id) : undefined;
+    if (waiting !== undefined) this.#rpc.receive(as_response(reply));
     if (waiting?.abandoned === false) {
       waiting.fds = fds;
       return;
@@ -122,9 +97,9 @@ export class Client extends EventEmitter<ClientEvents> {
     for (const fd of fds) closeSync(fd);
     if (waiting !== undefined) {
       this.#waiting.delete(reply.id as number);
-      const lease = (reply.result as { lease?: string } | undefined)?.lease;
-      if (waiting.method === "bind" && lease !== undefined) this.#send_and_forget("release", { lease });
-    } else if (reply?.id === null && reply.error !== undefined) this.#fatal = error_from_reply("connect", reply.error);
+      if (waiting.method === "bind" && reply.result?.lease !== undefined)
+        this.#send_and_forget("release", { lease: reply.result.lease });
+    } else if (reply.id === null && reply.error !== undefined) this.#fatal = error_from_reply("connect", reply.error);
   }
 
   #on_close(error: LowportError): void {
@@ -146,7 +121,9 @@ export class Client extends EventEmitter<ClientEvents> {
 
   /** Calls a method of the helper. @throws LowportError, or the signal's reason */
   async call<M extends MethodName>(method: M, params: Params<M>, options: CallOptions = {}): Promise<Result<M>> {
-    return (await this.#call(method, params, options)).result;
+    const { result, fds } = await this.#call(method, params, options);
+    for (const fd of fds) closeSync(fd); // only `bind` grants any
+    return result;
   }
 
   async #call<M extends MethodName>(
@@ -214,8 +191,12 @@ export class Client extends EventEmitter<ClientEvents> {
   /** Asks for a socket. @throws LowportError (EACCES, EADDRINUSE, EDQUOT, ...), or the signal's reason */
   async bind({ signal, timeout, ...params }: BindOptions): Promise<BoundSocket> {
     const { result, fds } = await this.#call("bind", params, { signal, timeout });
-    const [fd] = fds;
-    if (fd === undefined) throw new LowportError("EPROTO", "bind", "the lowport helper granted a socket and sent none");
+    const [fd, ...more] = fds;
+    for (const other of more) closeSync(other);
+    if (fd === undefined) {
+      this.#send_and_forget("release", { lease: result.lease });
+      throw new LowportError("EPROTO", "bind", "the lowport helper granted a socket and sent none");
+    }
     const { lease, protocol, address, port, resumed } = result;
     const socket: BoundSocket = { lease, protocol, address, port, resumed, fd, release: () => this.#release(socket) };
     this.#leases.set(socket, params);

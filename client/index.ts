@@ -4,13 +4,15 @@
  *     import { listen } from "lowport";
  *     await listen(http.createServer(app), { port: 443 });
  */
-import { type BindOptions, type BoundSocket, Client, type ConnectOptions } from "./client.js";
+import { Client } from "./client.js";
 import { shared_client } from "./shared-client.js";
+import type { BindOptions, BoundSocket, ConnectOptions } from "./types.js";
 
 export type { LeaseEntry } from "../shared/methods.js";
-export { type BindOptions, type BoundSocket, type CallOptions, Client, type ConnectOptions } from "./client.js";
+export { Client } from "./client.js";
 export { LowportError } from "./errors.js";
 export { type Listening, type ListenOptions, listen } from "./listen.js";
+export type { BindOptions, BoundSocket, CallOptions, ConnectOptions } from "./types.js";
 export { bindUdp, type UdpOptions } from "./udp.js";
 
 /**

@@ -2,7 +2,8 @@
  * Sockets that a parent passed by the LISTEN_FDS protocol (sd_listen_fds(3)): from descriptor 3 on, if LISTEN_PID is ours.
  */
 import { SocketAddress } from "node:net";
-import { native } from "../shared/native.js";
+import { constants } from "node:os";
+import { has_native, native } from "../shared/native.js";
 
 const FIRST_FD = 3;
 const used = new Set<number>();
@@ -19,7 +20,7 @@ export interface Fit {
 
 /** How many sockets this process was started with. */
 export function inherited_count(): number {
-  if (process.platform !== "linux" || process.env["LISTEN_PID"] !== String(process.pid)) return 0;
+  if (process.env["LISTEN_PID"] !== String(process.pid) || !has_native()) return 0;
   const count = Number(process.env["LISTEN_FDS"]);
   return Number.isSafeInteger(count) && count > 0 ? count : 0;
 }
@@ -34,7 +35,9 @@ function same_address(a: string, b: string): boolean {
 /** Takes the inherited socket that fits, each only once. @returns its descriptor, or undefined */
 export function take_inherited({ stream, port, address, family, ipv6Only }: Fit): number | undefined {
   for (let fd = FIRST_FD; fd < FIRST_FD + inherited_count(); fd++) {
-    const info = used.has(fd) ? -1 : native().socketInfo(fd);
+    if (used.has(fd)) continue;
+    const info = native().socketInfo(fd);
+    if (info === -constants.errno.EBADF) return undefined; // there are fewer than was said
     if (typeof info === "number") continue;
     const [is_stream, listening, its_port, its_address, its_ipv6Only] = info;
     if ((is_stream === 1) !== stream || (stream && listening !== 1) || its_port !== port) continue;

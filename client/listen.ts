@@ -5,12 +5,14 @@
  */
 import cluster from "node:cluster";
 import { lookup } from "node:dns/promises";
+import type { EventEmitter } from "node:events";
+import { closeSync } from "node:fs";
 import { isIP, type Server, Socket } from "node:net";
 import { attempt } from "./attempt.js";
-import type { BoundSocket, CallOptions } from "./client.js";
 import { LowportError } from "./errors.js";
 import { inherited_count, take_inherited } from "./inherited.js";
 import { shared_client } from "./shared-client.js";
+import type { BoundSocket, CallOptions } from "./types.js";
 
 export interface ListenOptions extends CallOptions {
   port: number;
@@ -106,21 +108,46 @@ export async function listen(server: Server, options: ListenOptions): Promise<Li
     return { via: "direct" };
   } catch (refused) {
     if ((refused as NodeJS.ErrnoException).code !== "EACCES" || port === 0) throw refused;
-    let lease: BoundSocket;
-    try {
-      lease = await ask_helper("tcp", { ...options, share });
-    } catch (error) {
-      throw explain_refusal(refused as NodeJS.ErrnoException, error);
-    }
-    try {
-      await adopt(server, lease.fd, backlog);
-    } catch (error) {
+    const lease = await lend(server, () => ask_helper("tcp", { ...options, share }), refused as NodeJS.ErrnoException);
+    await adopt(server, lease.fd, backlog).catch((error: unknown) => {
       void lease.release();
       throw error;
-    }
-    server.once("close", () => void lease.release());
+    });
     return { via: "helper", lease };
   }
+}
+
+/**
+ * Asks the helper on behalf of something that can be closed: as soon as its `close` is called the lease is released, not only
+ * when its last connection has ended, because the helper's copy of a listener takes connections until then.
+ */
+export async function lend(
+  closable: EventEmitter & { close: (...args: never[]) => unknown },
+  ask: () => Promise<BoundSocket>,
+  refused: NodeJS.ErrnoException,
+): Promise<BoundSocket> {
+  const { close } = closable;
+  let lease: BoundSocket | undefined;
+  let closed = false;
+  const give_back = () => {
+    closed = true;
+    void lease?.release();
+  };
+  closable.close = (...args) => {
+    Reflect.deleteProperty(closable, "close");
+    give_back();
+    return close.apply(closable, args);
+  };
+  closable.once("close", give_back);
+  try {
+    lease = await ask();
+  } catch (error) {
+    throw explain_refusal(refused, error);
+  }
+  if (!closed) return lease;
+  void lease.release();
+  closeSync(lease.fd);
+  throw new LowportError("ECANCELED", "listen", "it was closed before it listened");
 }
 
 /** Serves on a listening descriptor, which is the server's from then on. */

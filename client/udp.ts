@@ -2,8 +2,7 @@
 import cluster from "node:cluster";
 import { createSocket, type Socket, type SocketOptions } from "node:dgram";
 import { attempt } from "./attempt.js";
-import type { BoundSocket } from "./client.js";
-import { ask_helper, explain_refusal, type Listening, type ListenOptions, take_fitting } from "./listen.js";
+import { ask_helper, type Listening, type ListenOptions, lend, take_fitting } from "./listen.js";
 
 /**
  * As for `listen`; without a host all addresses of the socket's family are meant. `ipv6Only` must be what the socket was
@@ -35,19 +34,12 @@ export async function bindUdp(socket: TypedSocket, options: UdpOptions): Promise
     await attempt(socket, () => socket.bind({ port, address: host ?? all }));
     return { via: "direct" };
   }
-  let lease: BoundSocket;
-  try {
-    lease = await ask_helper("udp", { ...options, host: host ?? all, ipv6Only, share });
-  } catch (error) {
-    throw explain_refusal(refused, error);
-  }
-  try {
-    await adopt(lease.fd);
-  } catch (error) {
+  const ask = () => ask_helper("udp", { ...options, host: host ?? all, ipv6Only, share });
+  const lease = await lend(socket, ask, refused);
+  await adopt(lease.fd).catch((error: unknown) => {
     void lease.release();
     throw error;
-  }
-  socket.once("close", () => void lease.release());
+  });
   return { via: "helper", lease };
 }
 

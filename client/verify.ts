@@ -31,7 +31,7 @@ const CHUNK_BYTES = 1 << 20;
 const NEWLINE = 10;
 
 /** The lines of a file without their newlines; `whole` is false for a last line that has none. */
-function* lines_of(file: string): Generator<{ text: string; whole: boolean }> {
+function* lines_of(file: string): Generator<{ bytes: Buffer; whole: boolean }> {
   const fd = openSync(file, "r");
   try {
     const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
@@ -39,12 +39,12 @@ function* lines_of(file: string): Generator<{ text: string; whole: boolean }> {
     for (let got = readSync(fd, chunk); got > 0; got = readSync(fd, chunk)) {
       let bytes = rest.length > 0 ? Buffer.concat([rest, chunk.subarray(0, got)]) : chunk.subarray(0, got);
       for (let end = bytes.indexOf(NEWLINE); end >= 0; end = bytes.indexOf(NEWLINE)) {
-        yield { text: bytes.toString("utf8", 0, end), whole: true };
+        yield { bytes: bytes.subarray(0, end), whole: true };
         bytes = bytes.subarray(end + 1);
       }
       rest = Buffer.from(bytes);
     }
-    if (rest.length > 0) yield { text: rest.toString(), whole: false };
+    if (rest.length > 0) yield { bytes: rest, whole: false };
   } finally {
     closeSync(fd);
   }
@@ -73,16 +73,17 @@ export function verify_audit(files: readonly string[], reach = 0): Verdict {
   let place = { file: files[0] ?? "", line: 0 };
   for (const file of files) {
     let line = 0;
-    for (const { text, whole } of lines_of(file)) {
+    for (const { bytes, whole } of lines_of(file)) {
       count++;
       place = { file, line: ++line };
       const note = (kind: Damage["kind"], reason: string) => damage.push({ ...place, kind, reason });
-      const record = whole ? unseal(text) : undefined;
+      const record = whole ? unseal(bytes) : undefined;
       if (record === undefined) {
         if (whole) note("edited", "the line does not fit its own hash");
         else note("truncated", "the line has no end");
         // What follows is judged against the number that this line should have.
-        if (head !== undefined) head = { seq: head.seq + 1, hash: /"hash":"([0-9a-f]{64})"\}$/.exec(text)?.[1] ?? "" };
+        if (head !== undefined)
+          head = { seq: head.seq + 1, hash: /"hash":"([0-9a-f]{64})"\}$/.exec(bytes.toString("latin1"))?.[1] ?? "" };
         continue;
       }
       first ??= record.seq;

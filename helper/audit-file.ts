@@ -18,8 +18,10 @@ import { FIRST_PREV, type Head, unseal } from "../shared/chain.js";
 import { native } from "../shared/native.js";
 
 const NEWLINE = 10;
-/** More than the longest line: a peer in 65,536 groups makes one of 720 KiB. */
-const TAIL_BYTES = 1 << 20;
+/** Read at first to find the last line; more, if that is not enough. */
+const TAIL_BYTES = 65_536;
+/** Characters of a torn line that the start record quotes. */
+const MAX_QUOTED = 4096;
 const S_ISGID = 0o2000;
 const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = constants;
 
@@ -31,16 +33,22 @@ interface Tail {
   readonly torn: Buffer;
 }
 
-function read_tail(fd: number): Tail {
+/** The last bytes of a file, as many as it takes to have two newlines in them, or all. */
+function read_end(fd: number): Buffer {
   const { size } = fstatSync(fd);
-  const bytes = Buffer.alloc(Math.min(size, TAIL_BYTES));
-  const got = readSync(fd, bytes, 0, bytes.length, size - bytes.length);
-  const text = bytes.subarray(0, got);
+  for (let wanted = TAIL_BYTES; ; wanted *= 4) {
+    const bytes = Buffer.alloc(Math.min(size, wanted));
+    const text = bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, size - bytes.length));
+    if (bytes.length === size || text.lastIndexOf(NEWLINE, text.lastIndexOf(NEWLINE) - 1) >= 0) return text;
+  }
+}
+
+function read_tail(fd: number): Tail {
+  const text = read_end(fd);
   const end = text.lastIndexOf(NEWLINE);
   const torn = text.subarray(end + 1);
   if (end < 0) return { head: undefined, torn };
-  const line = text.subarray(text.lastIndexOf(NEWLINE, end - 1) + 1, end).toString();
-  const head = unseal(line);
+  const head = unseal(text.subarray(end === 0 ? 0 : text.lastIndexOf(NEWLINE, end - 1) + 1, end));
   if (head === undefined)
     throw new Error(
       "its last line is no audit record, so it was edited; look at it with `lowport audit verify`, then move it away",
@@ -48,21 +56,33 @@ function read_tail(fd: number): Tail {
   return { head: { seq: head.seq, hash: head.hash }, torn };
 }
 
-/** The head of the newest of the files that rotation left beside `path`, so that the chain goes on over it. */
-function find_predecessor(path: string): Head | undefined {
-  let newest: Head | undefined;
-  for (const name of readdirSync(dirname(path))) {
-    if (!name.startsWith(`${basename(path)}.`) && !name.startsWith(`${basename(path)}-`)) continue;
-    if (/\.(gz|xz|bz2|zst)$/.test(name)) continue;
-    const fd = openSync(join(dirname(path), name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+/** The head of a file that rotation left; undefined if it is not one, whatever it is. */
+function head_of(file: string): Head | undefined {
+  try {
+    const fd = openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
     try {
-      const { head } = fstatSync(fd).isFile() ? read_tail(fd) : { head: undefined };
-      if (head !== undefined && head.seq > (newest?.seq ?? 0)) newest = head;
+      return fstatSync(fd).isFile() ? read_tail(fd).head : undefined;
     } finally {
       closeSync(fd);
     }
+  } catch {
+    return undefined;
   }
-  return newest;
+}
+
+/** The head of the newest of the files that rotation left beside `path`, so that the chain goes on over it. */
+function find_predecessor(path: string): Head | undefined {
+  const name = basename(path);
+  const rotated = readdirSync(dirname(path)).filter(
+    (other) => other.startsWith(`${name}.`) || other.startsWith(`${name}-`),
+  );
+  const heads = rotated.map((other) => head_of(join(dirname(path), other))).filter((head) => head !== undefined);
+  return heads.toSorted((a, b) => b.seq - a.seq)[0];
+}
+
+function quote(torn: Buffer): string {
+  const text = torn.toString();
+  return text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED)}... (${torn.length} bytes)` : text;
 }
 
 export interface AuditFile {
@@ -101,8 +121,8 @@ export function open_audit_file(path: string, before?: AuditFile): AuditFile | u
     return {
       fd,
       inode: stats.ino,
-      head: head ?? find_predecessor(path) ?? { seq: 0, hash: FIRST_PREV },
-      torn: torn.toString(),
+      head: head ?? before?.head ?? find_predecessor(path) ?? { seq: 0, hash: FIRST_PREV },
+      torn: quote(torn),
       unfinished: 0,
     };
   } finally {

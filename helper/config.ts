@@ -25,6 +25,11 @@ export interface Config {
   readonly fixed: string;
 }
 
+/** What the addon takes for an id (int32). */
+const MAX_OWN_ID = 2_147_483_647;
+/** A Unix socket's path has 107 bytes (unix(7)), of which the new one's suffix takes four. */
+const MAX_SOCKET_PATH = 103;
+
 /** What is wrong with the configuration: a line a fault. */
 export class ConfigFault extends Error {
   readonly faults: readonly string[];
@@ -105,6 +110,9 @@ export function load_config(file: string): Config {
     note("/user", `there is no user "${main.user}"; create it with useradd --system, or name another`);
   else if (user.uid === 0 || user.gid === 0)
     note("/user", "must not be root nor of its group: the helper gives up root by becoming this user");
+  else if (Math.max(user.uid, user.gid) > MAX_OWN_ID) note("/user", `has an id above ${MAX_OWN_ID}; name another`);
+  if (Buffer.byteLength(main.socket.path) > MAX_SOCKET_PATH)
+    note("/socket/path", `is longer than ${MAX_SOCKET_PATH} bytes; take a shorter one`);
   const group = find_group(main.socket.group);
   if (group === undefined)
     note(

@@ -30,6 +30,9 @@ function make_folder(folder: string): void {
   }
   const why = distrust(folder);
   if (why !== undefined) throw new Error(why);
+  // Not even a sticky one: there anybody could put a socket of that name before us.
+  if ((lstatSync(folder).mode & 0o022) !== 0)
+    throw new Error(`${folder} can be written by others than root; chmod go-w it`);
 }
 
 function take_lock(path: string): void {

@@ -29,7 +29,9 @@ const MEMBERS = new Set(["jsonrpc", "method", "params", "id"]);
 const invalid = (reason: string) => new LowportError(INVALID_REQUEST, { reason });
 
 function is_id(value: unknown): value is Id {
-  return typeof value === "string" ? value.length <= MAX_ID_LENGTH : Number.isSafeInteger(value);
+  if (typeof value !== "string") return Number.isSafeInteger(value);
+  // A lone surrogate is no character: it would stand otherwise in the audit log than in the reply.
+  return value.length <= 2 * MAX_ID_LENGTH && [...value].length <= MAX_ID_LENGTH && !/\p{Surrogate}/u.test(value);
 }
 
 function fault_of(value: unknown): string | undefined {

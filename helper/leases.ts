@@ -70,6 +70,7 @@ export class LeaseTable {
 
   #resume(lease: Lease, grant: Grant): Granted {
     require_same_options(lease, grant);
+    this.#follow_rule(lease, grant.rule);
     const { hold, label } = lease;
     clearTimeout(lease.timer);
     this.#refer(lease, grant.holder);
@@ -85,11 +86,12 @@ export class LeaseTable {
 
   #share(lease: Lease, grant: Grant): Granted {
     require_same_options(lease, grant);
+    this.#follow_rule(lease, grant.rule);
     grant.check_quota();
     this.#refer(lease, grant.holder);
     count_socket(lease.account, lease.rule, 1);
     const { hold } = lease;
-    lease.hold = grant.hold;
+    lease.hold = Math.max(hold, grant.hold);
     const undo = () => {
       lease.hold = hold;
       this.#take_back(lease, grant.holder, () => this.#lose_owner(lease));
@@ -134,6 +136,19 @@ export class LeaseTable {
           "EADDRINUSE",
           `${describe_socket(grant)} is taken by another user's lease; take another port, or ask an operator to revoke it`,
         );
+  }
+
+  /** After a reload another rule may allow what a lease has: then it counts under that one. */
+  #follow_rule(lease: Lease, rule: string): void {
+    const counted = Math.max(
+      1,
+      [...lease.references.values()].reduce((sum, count) => sum + count, 0),
+    );
+    for (let i = 0; i < counted && lease.rule !== rule; i++) {
+      count_socket(lease.account, lease.rule, -1);
+      count_socket(lease.account, rule, 1);
+    }
+    lease.rule = rule;
   }
 
   #refer(lease: Lease, holder: Holder): void {

@@ -165,7 +165,7 @@ function handle_signals(
   });
   process.removeAllListeners("SIGUSR1").on("SIGUSR1", reopen);
   for (const signal of ["SIGTERM", "SIGINT"] as const)
-    process.once(signal, () => {
+    process.on(signal, () => {
       server.stop(() => {
         audit.stage({ event: "stop", reason: signal });
         audit.commit((error) => {

@@ -125,14 +125,14 @@ export function make_handlers(world: World): Handlers {
     bind(params, call) {
       const { caller, record } = call;
       const wanted = read_wanted(params);
-      const { rule, reason } = decide_for(caller.peer, wanted);
-      if (rule === undefined) throw refusal("EACCES", reason);
+      const { rule, also = rule, reason } = decide_for(caller.peer, wanted);
+      if (rule === undefined || also === undefined) throw refusal("EACCES", reason);
       record.rule = rule.name;
       const { backlog, reusePort, share, hold, label } = { ...BIND_DEFAULTS, ...params };
-      require_allowed_options(rule, wanted, { hold, reusePort, share });
+      for (const each of [rule, also]) require_allowed_options(each, wanted, { hold, reusePort, share });
       const { peer, account } = caller;
       const options = { backlog, reusePort, share, hold, label, peer, account, rule: rule.name, holder: caller };
-      const check_quota = () => require_quota(world.config, caller, rule);
+      const check_quota = () => [rule, also].forEach((each) => require_quota(world.config, caller, each));
       const { lease, resumed, undo } = leases.grant({ ...wanted, ...options, check_quota });
       call.lease = lease;
       call.undo = undo;

@@ -57,6 +57,8 @@ export interface Policy {
 export interface Decision {
   /** The rule that allows it; undefined if none does. */
   readonly rule: Rule | undefined;
+  /** The rule that allows the IPv4 half of `::`, if it is another one; its limits hold as well. */
+  readonly also?: Rule | undefined;
   /** What decided, and if nothing allows it what the nearest rule lacks and what to do. */
   readonly reason: string;
 }
@@ -147,8 +149,11 @@ export function decide(policy: Policy, peer: Peer, wanted: Wanted): Decision {
   const named = rules_naming(policy, peer);
   const rule = first_match(policy, named, wanted);
   const dual = wanted.address === "::" && !wanted.ipv6Only ? { ...wanted, address: "0.0.0.0" } : undefined;
-  if (rule !== undefined && (dual === undefined || first_match(policy, named, dual) !== undefined))
-    return { rule, reason: `rule "${rule.name}" allows ${describe_socket(wanted)} to ${describe_peer(peer)}` };
+  const also = dual === undefined ? rule : first_match(policy, named, dual);
+  if (rule !== undefined && also !== undefined) {
+    const reason = `rule "${rule.name}" allows ${describe_socket(wanted)} to ${describe_peer(peer)}`;
+    return also === rule ? { rule, reason } : { rule, also, reason };
+  }
   const missing = rule === undefined || dual === undefined ? wanted : dual;
   const too = missing === wanted ? "" : ", which it takes too unless ipv6Only is true,";
   return {

@@ -13,7 +13,7 @@ import type { Config } from "./config.js";
 import { Connection, type ConnectionEvents, type Exchange } from "./connection.js";
 import { type Message, read_message, TOO_LONG } from "./envelope.js";
 import { LeaseTable } from "./leases.js";
-import { make_handlers, type World } from "./methods.js";
+import { is_operator, make_handlers, type World } from "./methods.js";
 import { MAX_GROUPS, read_peer } from "./peer.js";
 import type { Peer } from "./policy.js";
 import { Turn } from "./turn.js";
@@ -24,6 +24,8 @@ const ACCEPT_AT_ONCE = 64;
 const ACCEPT_RETRY_MS = 1000;
 /** Milliseconds between two records of connections of one user that were turned away. */
 const TURNED_AWAY_EVERY_MS = 1000;
+/** Connections of operators beyond `connections`. */
+const OPERATOR_RESERVE = 16;
 /** Bytes of a line that its first token pays for; each of the further ones costs one more. */
 const BYTES_A_TOKEN = 4096;
 /** Milliseconds that replies get to leave when the helper stops. */
@@ -124,7 +126,7 @@ export class Server implements ConnectionEvents {
     this.#turn.record_event({ event: "connect", peer, conn: number, decision: "allow" });
   }
 
-  #refuse_connection({ groups }: Peer, account: Account): LowportError | undefined {
+  #refuse_connection(peer: Peer, account: Account): LowportError | undefined {
     const { limits } = this.#world.config;
     const over = (limit: keyof Limits, whose: string) =>
       refusal(
@@ -134,13 +136,15 @@ export class Server implements ConnectionEvents {
       );
     if (this.#audit.owed >= MAX_OWED)
       return refusal("EIO", "the audit log cannot be written, and no more can be remembered; an admin frees its disk");
-    if (groups.length > MAX_GROUPS)
+    if (peer.groups.length > MAX_GROUPS)
       return refusal("EDQUOT", `uid ${account.uid} is in more than ${MAX_GROUPS} groups`, {
         limit: "groups",
         max: MAX_GROUPS,
       });
     if (account.connections >= limits.connectionsPerUid) return over("connectionsPerUid", `uid ${account.uid} has`);
-    if (this.#connections.size >= limits.connections) return over("connections", "the helper has");
+    // Operators get in when all places are taken, to see by whom.
+    const reserve = is_operator(this.#world.config, peer) ? OPERATOR_RESERVE : 0;
+    if (this.#connections.size >= limits.connections + reserve) return over("connections", "the helper has");
     const retryAfterMs = take_tokens(account, limits);
     return retryAfterMs > 0
       ? refusal("EAGAIN", `uid ${account.uid} connects too often; wait ${retryAfterMs} ms`, { retryAfterMs })
@@ -218,6 +222,7 @@ export class Server implements ConnectionEvents {
 
   /** Stops accepting, answers what has come, and calls `done` when the replies have left or their time is up. */
   stop(done: () => void): void {
+    if (this.#stopping) return;
     this.#stopping = true;
     unwatch(this.#listener);
     closeSync(this.#listener);

@@ -20,18 +20,24 @@ export function seal(body: string): { line: string; hash: string } {
   return { line: `${body.slice(0, -1)},"hash":"${digest}"}`, hash: digest };
 }
 
-const TAIL = /^(.*),"hash":"([0-9a-f]{64})"\}$/s;
+/** How a line ends: `,"hash":"` and 64 hex digits and `"}`. */
+const TAIL_BYTES = 75;
+const TAIL = /^,"hash":"([0-9a-f]{64})"\}$/;
+const BRACE = Buffer.from("}");
 
-/** Takes a line apart. @returns undefined if it is not a line that `seal` made, whole and unchanged */
-export function unseal(line: string): (Head & { prev: string; record: Record<string, unknown> }) | undefined {
-  const match = TAIL.exec(line);
-  if (match === null) return undefined;
-  const body = `${match[1]}}`;
-  if (hash("sha256", body, "hex") !== match[2]) return undefined;
+/**
+ * Takes a line apart. It is hashed as bytes: text would hide a change of bytes that are no UTF-8.
+ * @returns undefined if it is not a line that `seal` made, whole and unchanged
+ */
+export function unseal(line: Buffer): (Head & { prev: string; record: Record<string, unknown> }) | undefined {
+  const digest = TAIL.exec(line.toString("latin1", Math.max(0, line.length - TAIL_BYTES)))?.[1];
+  if (digest === undefined) return undefined;
+  const body = Buffer.concat([line.subarray(0, -TAIL_BYTES), BRACE]);
+  if (hash("sha256", body, "hex") !== digest) return undefined;
   try {
-    const record = JSON.parse(body) as Record<string, unknown>;
+    const record = JSON.parse(body.toString()) as Record<string, unknown>;
     if (typeof record["seq"] !== "number" || typeof record["prev"] !== "string") return undefined;
-    return { seq: record["seq"], hash: match[2], prev: record["prev"], record };
+    return { seq: record["seq"], hash: digest, prev: record["prev"], record };
   } catch {
     return undefined;
   }

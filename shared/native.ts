@@ -61,6 +61,15 @@ export function native(): Native {
   return loaded;
 }
 
+/** Whether there is an addon: not elsewhere than on Linux, and not where it was not built. */
+export function has_native(): boolean {
+  try {
+    return native() !== undefined;
+  } catch {
+    return false;
+  }
+}
+
 /** The name of a call's -errno result: `errno_name(-13)` is "EACCES". */
 export function errno_name(result: number): string {
   return getSystemErrorName(result);

@@ -31,11 +31,16 @@ struct poller {
     napi_ref call, events_array;
     int32_t *events; /* the memory of events_array: fd, mask, fd, mask, ... */
     napi_async_cleanup_hook_handle hook;
+    size_t count;
+    int *watched; /* `count` descriptors, to be closed with the environment: nobody else will */
 };
 
 static void on_closed(uv_handle_t *handle) {
     struct poller *poller = uv_handle_get_data(handle);
     close(poller->epoll);
+    while (poller->count > 0)
+        close(poller->watched[--poller->count]);
+    free(poller->watched);
     napi_remove_async_cleanup_hook(poller->hook);
     free(handle);
     free(poller);
@@ -118,18 +123,25 @@ static struct poller *get_poller(napi_env env) {
     return NULL;
 }
 
-/* pollWatch(fd, mask) -> 0. A mask of 0 forgets the descriptor; any other one replaces the mask before. */
+/* pollWatch(fd, mask) -> 0. A mask of 0 forgets the descriptor; any other replaces the one before. */
 napi_value poll_watch(napi_env env, napi_callback_info info) {
     int32_t fd, mask;
     struct poller *poller = get_poller(env);
     if (!poller || !get_args(env, info, "ii", &fd, &mask))
         return NULL;
     struct epoll_event event = {.events = (uint32_t)mask, .data = {.fd = fd}};
-    if (mask == 0)
+    if (mask == 0) {
+        for (size_t i = 0; i < poller->count; i++)
+            if (poller->watched[i] == fd)
+                poller->watched[i--] = poller->watched[--poller->count];
         return make_result(env, epoll_ctl(poller->epoll, EPOLL_CTL_DEL, fd, NULL));
+    }
     int result = epoll_ctl(poller->epoll, EPOLL_CTL_MOD, fd, &event);
-    if (result < 0 && errno == ENOENT)
-        result = epoll_ctl(poller->epoll, EPOLL_CTL_ADD, fd, &event);
+    if (result < 0 && errno == ENOENT) {
+        int *grown = realloc(poller->watched, (poller->count + 1) * sizeof *grown);
+        if (grown && (poller->watched = grown, result = epoll_ctl(poller->epoll, EPOLL_CTL_ADD, fd, &event)) == 0)
+            grown[poller->count++] = fd;
+    }
     return make_result(env, result);
 }
 

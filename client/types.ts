@@ -1,0 +1,31 @@
+/** What is given to the library and what comes back. */
+import type { Params } from "../shared/methods.js";
+
+export interface CallOptions {
+  /** Gives up waiting; a socket granted meanwhile is given back. */
+  signal?: AbortSignal | undefined;
+  /** Milliseconds to wait for the connection and the reply together. Default 10,000. */
+  timeout?: number | undefined;
+}
+
+export interface ConnectOptions extends CallOptions {
+  /** Path of the control socket. Default: LOWPORT_SOCKET, else /run/lowport/lowport.sock. */
+  socket?: string | undefined;
+}
+
+/** What `bind` takes; see protocol.md for each. */
+export type BindOptions = Params<"bind"> & CallOptions;
+
+/** A socket that the helper has granted. */
+export interface BoundSocket {
+  readonly lease: string;
+  readonly protocol: "tcp" | "udp";
+  readonly address: string;
+  readonly port: number;
+  /** It is the same socket as before, with the connections that queued meanwhile. */
+  readonly resumed: boolean;
+  /** The descriptor: non-blocking, close-on-exec, listening if TCP. It is the caller's, to use and to close. */
+  readonly fd: number;
+  /** Gives the lease back: the helper closes its copy. Does nothing to `fd`. Never rejects. */
+  release(): Promise<void>;
+}
