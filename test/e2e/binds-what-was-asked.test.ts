@@ -115,18 +115,21 @@ test("a port of another program is EADDRINUSE, TCP and UDP, and stays that progr
   assert.equal(helper.fd_count(), before);
 });
 
+// A port of their own: connections of the tests above are in TIME_WAIT on port 80, which the helper asks to be free.
 test("reusePort gives one user several sockets, and never lets another in", async (t) => {
   await start_helper(t);
   const [alice, carol] = [await Peer.start(t, USERS.alice), await Peer.start(t, USERS.carol)];
   const [wire, other] = [await alice.connect(), await carol.connect()];
   for (const protocol of ["tcp", "udp"]) {
-    const one = await wire.bind({ protocol, port: 80, reusePort: true });
-    const two = await wire.bind({ protocol, port: 80, reusePort: true });
+    const one = await wire.bind({ protocol, port: 870, reusePort: true });
+    const two = await wire.bind({ protocol, port: 870, reusePort: true });
     assert.notEqual(one.lease, two.lease);
     assert.notEqual((await alice.info(one.fd)).inode, (await alice.info(two.fd)).inode);
     for (const address of ["::", "0.0.0.0", "127.0.0.1", "::1"])
-      await other.refused("bind", { protocol, port: 80, address, reusePort: true }, 2, "EADDRINUSE");
-    await assert.rejects(alice.do("bind", { address: "::", port: 80, protocol, reuse_port: true }), { code: "EACCES" });
+      await other.refused("bind", { protocol, port: 870, address, reusePort: true }, 2, "EADDRINUSE");
+    await assert.rejects(alice.do("bind", { address: "::", port: 870, protocol, reuse_port: true }), {
+      code: "EACCES",
+    });
   }
 });
 
@@ -134,9 +137,9 @@ test("reusePort does not let another user in beside a socket that only the app h
   const helper = await start_helper(t);
   const [alice, carol] = [await Peer.start(t, USERS.alice), await Peer.start(t, USERS.carol)];
   const wire = await alice.connect();
-  const { lease } = await wire.bind({ port: 80, reusePort: true });
+  const { lease } = await wire.bind({ port: 870, reusePort: true });
   await wire.ask("release", { lease }); // the helper has forgotten it; alice has not
   await helper.recorded("the end", (line) => line.event === "lease-end");
   const other = await carol.connect();
-  await other.refused("bind", { protocol: "tcp", port: 80, reusePort: true }, 2, "EADDRINUSE");
+  await other.refused("bind", { protocol: "tcp", port: 870, reusePort: true }, 2, "EADDRINUSE");
 });
