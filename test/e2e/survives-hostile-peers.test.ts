@@ -85,7 +85,7 @@ const LINES: [string, string | Buffer, (number | undefined)[]][] = [
   ["a port that is a string", call('{"protocol":"tcp","port":"80"}'), [-32602]],
   ["a protocol of another case", call('{"protocol":"TCP","port":80}'), [-32602]],
   ["a boolean that is a string", call('{"protocol":"tcp","port":80,"share":"true"}'), [-32602]],
-  ["a lone surrogate as an id", '{"jsonrpc":"2.0","id":"\\ud800","method":"nosuch"}', [-32601]],
+  ["a lone surrogate as an id", '{"jsonrpc":"2.0","id":"\\ud800","method":"nosuch"}', [-32600]],
   ["a lone surrogate as a method", '{"jsonrpc":"2.0","id":1,"method":"\\udfff"}', [-32601]],
   ["a method cut within a surrogate pair", `{"jsonrpc":"2.0","id":1,"method":"${"x".repeat(63)}\u{1f600}"}`, [-32601]],
   [
