@@ -220,4 +220,6 @@ test("descriptors on their way to one peer that never reads delay another's, and
   for (const one of never) await one.close();
   const { error, fds } = await wire.reply();
   assert.deepEqual([error, fds.length], [undefined, 1]);
+  const cut_off = helper.audit().filter(({ reason }) => /109|ETOOMANYREFS/.test(reason ?? ""));
+  assert.deepEqual(cut_off, [], "nobody was cut off for it");
 });
