@@ -4,7 +4,7 @@
  * cannot be written is dropped, and its call refused (EIO): nothing unrecorded is granted. A record of what has happened
  * anyway (a disconnect) is owed: it stays staged and is written before anything after it.
  */
-import { closeSync, fdatasync, fdatasyncSync } from "node:fs";
+import { closeSync, fdatasync, fdatasyncSync, fstatSync } from "node:fs";
 import { pino } from "pino";
 import { type Head, seal } from "../shared/chain.js";
 import { type AuditFile, append_whole, open_audit_file } from "./audit-file.js";
@@ -26,6 +26,13 @@ export interface AuditRecord {
   durationUs?: number | undefined;
 }
 
+/** Why a commit is not as durable as it should be. */
+export interface Failure {
+  readonly error: Error;
+  /** It was written, but not synced. */
+  readonly written: boolean;
+}
+
 interface Staged {
   readonly time: string;
   readonly record: AuditRecord;
@@ -37,6 +44,8 @@ interface Staged {
 export const MAX_OWED = 10_000;
 /** Records between two chain heads that are sent to syslog. */
 const HEAD_EVERY = 1000;
+/** Milliseconds between two looks at whether the file is still there. */
+const LOOK_EVERY_MS = 1000;
 /** pino begins each line with its level, which is not ours to have; the line goes on behind it. */
 const PINO_HEAD = '{"level":30,';
 
@@ -52,9 +61,11 @@ export class AuditLog {
   #lines = "";
   #next: Head;
   #syncing = false;
+  /** When the file was last looked at (monotonic milliseconds). */
+  #looked = performance.now();
   /** Files moved away while one of them was being synced. */
   readonly #retired: number[] = [];
-  #unsynced: ((error?: Error) => void)[] = [];
+  #unsynced: ((failed?: Failure) => void)[] = [];
   readonly #pino = pino({ base: null, timestamp: false }, { write: (line: string) => this.#add_line(line) });
 
   /** @param send_head takes the head of the chain from time to time, for a place that the helper cannot edit */
@@ -100,6 +111,7 @@ export class AuditLog {
   /** Writes what is staged. @throws what the kernel says; then what is not owed is lost */
   write(): void {
     if (this.#staged.length === 0) return;
+    this.#replace_removed();
     this.#lines = "";
     this.#next = this.#head;
     try {
@@ -138,6 +150,25 @@ export class AuditLog {
     if (this.#head.seq - this.#sent >= HEAD_EVERY) this.send_head();
   }
 
+  /** A log that was removed by hand would take records that nobody can read: a new one goes on. */
+  #replace_removed(): void {
+    if (performance.now() - this.#looked < LOOK_EVERY_MS) return;
+    this.#looked = performance.now();
+    if (fstatSync(this.#file.fd).nlink === 0) this.#switch_file("removed");
+  }
+
+  /** Goes on in the file that is at the path now, with a record of that before all others. @returns false if it is the same */
+  #switch_file(what: string): boolean {
+    const file = open_audit_file(this.#path, this.#file);
+    if (file === undefined) return false;
+    if (this.#syncing) this.#retired.push(this.#file.fd);
+    else closeSync(this.#file.fd);
+    this.#file = file;
+    const reason = `the file before was ${what} after record ${this.#head.seq}`;
+    this.#staged.unshift({ time: new Date().toISOString(), record: { event: "rotate", reason }, on_lost: undefined });
+    return true;
+  }
+
   /** Tells syslog where the chain stands. */
   send_head(): void {
     this.#sent = this.#head.seq;
@@ -148,11 +179,11 @@ export class AuditLog {
    * Writes what is staged and calls `done` once it is as durable as was asked for: at once with durability "write", and
    * with "fsync" after an fdatasync(2) that began after the write, one for all commits that came while another ran.
    */
-  commit(done: (error?: Error) => void): void {
+  commit(done: (failed?: Failure) => void): void {
     try {
       this.write();
     } catch (error) {
-      done(error as Error);
+      done({ error: error as Error, written: false });
       return;
     }
     if (!this.#fsync) {
@@ -170,7 +201,7 @@ export class AuditLog {
     fdatasync(this.#file.fd, (error) => {
       this.#syncing = false;
       for (const fd of this.#retired.splice(0)) closeSync(fd);
-      for (const done of waiting) done(error ?? undefined);
+      for (const done of waiting) done(error === null ? undefined : { error, written: true });
       if (this.#unsynced.length > 0) this.#sync();
     });
   }
@@ -178,14 +209,8 @@ export class AuditLog {
   /** Goes on in a new file if rotation has moved the old one away. @returns whether it had. @throws and keeps the old */
   reopen(): boolean {
     this.write(); // what is owed belongs to the old file
-    const file = open_audit_file(this.#path, this.#file);
-    if (file === undefined) return false;
-    const old = this.#file.fd;
-    if (this.#fsync) fdatasyncSync(old); // for the commits that still wait
-    if (this.#syncing) this.#retired.push(old);
-    else closeSync(old);
-    this.#file = file;
-    this.stage({ event: "rotate", reason: `the chain goes on from the file before, seq ${this.#head.seq}` });
+    if (this.#fsync) fdatasyncSync(this.#file.fd); // for the commits that still wait
+    if (!this.#switch_file("moved away")) return false;
     this.write();
     this.send_head();
     return true;

@@ -37,7 +37,7 @@ export function bind_socket(binding: Binding, first: boolean): number {
     case "EADDRINUSE":
       throw refusal(
         "EADDRINUSE",
-        `${what} is taken by another program or user; \`ss -lnp\` shows which; stop it or take another port`,
+        `${what} is taken by another program or user${binding.reusePort ? " (or by connections that ended within the last minute)" : ""}; \`ss -lnp\` shows which; stop it or take another port`,
       );
     case "EADDRNOTAVAIL":
     case "EAFNOSUPPORT":

@@ -36,6 +36,8 @@ const chunk = Buffer.allocUnsafeSlow(65_536);
 const fds = new Int32Array(MAX_FDS);
 /** Milliseconds until a send is tried again that failed because too many descriptors are on their way (unix(7)). */
 const TOO_MANY_FDS_RETRY_MS = 100;
+/** On every Linux; Node has no name for it. */
+const ETOOMANYREFS = 109;
 /** Reads that are thrown away at the end. */
 const MAX_DISCARDED_READS = 16;
 
@@ -56,6 +58,7 @@ export class Connection implements Caller {
   #mask = -1;
   #line_timer: NodeJS.Timeout | undefined;
   #later: NodeJS.Timeout | undefined;
+  #resend: NodeJS.Timeout | undefined;
   /** What sending waits for: room in the peer's queue, or (too many descriptors on their way) a timer. */
   #send_waits: "no" | "for room" | "for a timer" = "no";
   /** Lines may be waiting that are not taken yet. */
@@ -213,9 +216,12 @@ export class Connection implements Caller {
     if (sent < 0) {
       const name = errno_name(sent);
       if (name === "EAGAIN") this.#send_waits = "for room";
-      else if (name === "ETOOMANYREFS") {
+      else if (sent === -ETOOMANYREFS) {
         this.#send_waits = "for a timer";
-        setTimeout(() => this.flush(), TOO_MANY_FDS_RETRY_MS);
+        this.#resend ??= setTimeout(() => {
+          this.#resend = undefined;
+          this.flush();
+        }, TOO_MANY_FDS_RETRY_MS);
       } else this.close(`the peer is gone (${name})`);
       return;
     }
@@ -233,6 +239,7 @@ export class Connection implements Caller {
     this.#closed = true;
     clearTimeout(this.#line_timer);
     clearTimeout(this.#later);
+    clearTimeout(this.#resend);
     unwatch(this.fd);
     // What is left unread would reach the peer as ECONNRESET in place of the last reply.
     for (let i = 0; i < MAX_DISCARDED_READS && native().receive(this.fd, chunk) > 0; i++);

@@ -2,12 +2,12 @@
 /**
  * lowportd, the root helper. Its life, in order; each step is in the file it names, and any doubt ends it.
  */
-import { realpathSync } from "node:fs";
-import { parseArgs } from "node:util";
+import { accessSync, constants, realpathSync } from "node:fs";
 import { message_of } from "../shared/errors.js";
-import { DEFAULT_CONFIG, EXIT, VERSION } from "../shared/protocol.js";
+import { EXIT } from "../shared/protocol.js";
 import { AuditLog } from "./audit.js";
-import { type Config, ConfigFault, load_config } from "./config.js";
+import { check_config, die, read_command_line, step } from "./command-line.js";
+import { type Config, load_config } from "./config.js";
 import { make_control_socket } from "./control-socket.js";
 import { dangerous_variables } from "./environment.js";
 import { leave_io_uring } from "./io-uring.js";
@@ -17,56 +17,12 @@ import { send_to_syslog, set_resource_limits } from "./posix.js";
 import { Server } from "./server.js";
 import { distrust } from "./trusted-path.js";
 
-const USAGE = `lowportd ${VERSION}: binds privileged ports for programs without root rights
-
-  lowportd [run] [--config FILE]          serve (as root, or with CAP_NET_BIND_SERVICE)
-  lowportd check-config [--config FILE]   only read the configuration, and tell each fault
-
-  --config FILE   default ${DEFAULT_CONFIG}; rules come also from rules.d beside it
-  --help, --version
-
-Exit: 0 ok, 1 refused, 64 usage, 70 a bug, 77 no permission, 78 configuration or environment.
-Signals: SIGHUP reloads the rules and reopens the log, SIGUSR1 reopens the log, SIGTERM and SIGINT stop.
-`;
-
 /** The flag without which `eval` and its like work; the first line of this file gives it. */
 const NO_CODE = "--disallow-code-generation-from-strings";
 
-/** Ends the process with a line to stderr. */
-function die(code: number, message: string): never {
-  process.stderr.write(`${message}\n`);
-  process.exit(code);
-}
-
-/** Runs a step that may fail for the reasons its message names. */
-function step<T>(code: number, what: string, run: () => T): T {
-  try {
-    return run();
-  } catch (error) {
-    die(code, error instanceof ConfigFault ? error.message : `${what}: ${message_of(error)}`);
-  }
-}
-
-function read_command_line(): { command: string; file: string } {
-  const options = {
-    config: { type: "string", default: DEFAULT_CONFIG },
-    help: { type: "boolean" },
-    version: { type: "boolean" },
-  } as const;
-  const { values, positionals } = step(EXIT.usage, "lowportd: usage", () =>
-    parseArgs({ options, allowPositionals: true }),
-  );
-  if (values.help === true) process.stdout.write(USAGE);
-  else if (values.version === true) process.stdout.write(`lowportd ${VERSION}\n`);
-  if (values.help === true || values.version === true) process.exit(EXIT.ok);
-  const [command = "run", ...more] = positionals;
-  if (!["run", "check-config"].includes(command) || more.length > 0)
-    die(EXIT.usage, `lowportd: there is no command "${positionals.join(" ")}"; see lowportd --help`);
-  return { command, file: values.config };
-}
-
 function main(): void {
-  const { command, file } = read_command_line();
+  const command_line = read_command_line();
+  const { command, file } = command_line;
 
   // 1. A dangerous environment is refused.
   const dangerous = dangerous_variables(process.env);
@@ -76,9 +32,8 @@ function main(): void {
   if (command === "run") step(EXIT.config, "lowportd: io_uring", leave_io_uring);
 
   // 2. Configuration and rules, from files that are root's alone.
+  if (command === "check-config") check_config(command_line, (path) => ({ rules: load_config(path).policy.rules.length }));
   const config = step(EXIT.config, file, () => load_config(file));
-  if (command === "check-config")
-    return void process.stdout.write(`${file}: ok, ${config.policy.rules.length} rules\n`);
   const log = open_log();
   process.on("uncaughtException", (error) => {
     log.fatal({ details: error.stack }, "a bug; the helper exits");
@@ -104,6 +59,12 @@ function main(): void {
 
   // 5. Root is given up for ever, and that is proved.
   step(EXIT.bug, "lowportd: lock-down", () => lock_down(config.user.uid, config.user.gid));
+
+  try {
+    accessSync(file, constants.R_OK);
+  } catch {
+    log.warn({ file }, "the helper's user cannot read this, so SIGHUP will take no new rules; chmod o+r it and o+x its folders");
+  }
 
   // 6. The audit log, as the user that owns its folder.
   const {
@@ -146,10 +107,10 @@ function handle_signals(
       if (event === "reload") audit.stage({ event, decision: "allow", reason });
     } catch (error) {
       const reason = message_of(error);
-      log.error({ reason }, `${event} failed; all stays as it was`);
+      log.error({ reason }, `${event} failed; what was in force stays`);
       audit.stage({ event, decision: "error", reason });
     }
-    audit.commit((error) => error && log.error({ reason: error.message }, "the audit log cannot be written"));
+    audit.commit((failed) => failed && log.error({ reason: failed.error.message }, "the audit log cannot be written"));
   }
   const reopen = () => record("rotate", () => (audit.reopen() ? "goes on in a new file" : "the log is the same file"));
 
@@ -168,8 +129,8 @@ function handle_signals(
     process.on(signal, () => {
       server.stop(() => {
         audit.stage({ event: "stop", reason: signal });
-        audit.commit((error) => {
-          if (error !== undefined) log.error({ reason: error.message }, "the stop could not be recorded");
+        audit.commit((failed) => {
+          if (failed !== undefined) log.error({ reason: failed.error.message }, "the stop could not be recorded");
           audit.send_head();
           log.info({ signal }, "stopped");
           process.exit(EXIT.ok);

@@ -91,12 +91,15 @@ function entry_of(lease: Lease): LeaseEntry {
   return { lease: id, uid: peer.uid, protocol, address, port, state, label, hold, since: since.toISOString() };
 }
 
+/** The id that no group has (chown(2)). */
+const NO_GROUP = 4_294_967_295;
+
 /** Another user as a peer, as far as the rules can tell users apart; for an operator's `check`. */
 function impersonate(uid: number, policy: Policy): Peer {
   const user = find_user(uid);
-  const gids = [...policy.byGid.keys()];
-  const groups = user === undefined ? [] : gids.filter((gid) => find_group(gid)?.members.includes(user.name));
-  return { pid: 0, uid, gid: user?.gid ?? uid, groups };
+  if (user === undefined || user.name === String(uid)) return { pid: 0, uid, gid: NO_GROUP, groups: [] };
+  const groups = [...policy.byGid.keys()].filter((gid) => find_group(gid)?.members.includes(user.name));
+  return { pid: 0, uid, gid: user.gid, groups };
 }
 
 export function make_handlers(world: World): Handlers {

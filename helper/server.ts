@@ -24,7 +24,7 @@ const ACCEPT_AT_ONCE = 64;
 const ACCEPT_RETRY_MS = 1000;
 /** Milliseconds between two records of connections of one user that were turned away. */
 const TURNED_AWAY_EVERY_MS = 1000;
-/** Connections of operators beyond `connections`. */
+/** Connections of operators beyond `connections`, so that they can see who has taken all. */
 const OPERATOR_RESERVE = 16;
 /** Bytes of a line that its first token pays for; each of the further ones costs one more. */
 const BYTES_A_TOKEN = 4096;
@@ -142,7 +142,6 @@ export class Server implements ConnectionEvents {
         max: MAX_GROUPS,
       });
     if (account.connections >= limits.connectionsPerUid) return over("connectionsPerUid", `uid ${account.uid} has`);
-    // Operators get in when all places are taken, to see by whom.
     const reserve = is_operator(this.#world.config, peer) ? OPERATOR_RESERVE : 0;
     if (this.#connections.size >= limits.connections + reserve) return over("connections", "the helper has");
     const retryAfterMs = take_tokens(account, limits);

@@ -4,7 +4,7 @@
  */
 import type { Logger } from "pino";
 import { type LowportError, refusal } from "../shared/errors.js";
-import type { AuditLog, AuditRecord } from "./audit.js";
+import type { AuditLog, AuditRecord, Failure } from "./audit.js";
 import { type Call, error_response } from "./calls.js";
 import type { Connection, Exchange } from "./connection.js";
 
@@ -79,13 +79,29 @@ export class Turn {
   #commit(): void {
     const answered = this.#answered;
     this.#answered = [];
-    this.#audit.commit((error) => {
-      this.#note_failure(error);
-      for (const { exchange } of answered.toReversed()) finish(exchange, error);
+    const something = this.#audit.owed > 0;
+    this.#audit.commit((failed) => {
+      if (something) this.#note_failure(failed?.error);
+      for (const { exchange } of answered.toReversed()) this.#finish(exchange, failed);
       for (const { connection } of answered) connection.flush();
       this.#unanswered -= answered.length;
       this.#on_answered();
     });
+  }
+
+  /** Lets an exchange be answered; what could not be recorded is taken back and refused. */
+  #finish(exchange: Exchange, failed: Failure | undefined): void {
+    for (const call of exchange.calls.toReversed()) {
+      const why = call.lost ?? (failed?.written === true ? failed.error : undefined);
+      if (why === undefined) continue;
+      call.undo?.();
+      // Its grant stands in the log, if perhaps not on the disk: then that it was taken back must stand there too.
+      if (call.lost === undefined && call.lease !== undefined)
+        this.record_event({ event: "lease-end", peer: call.caller.peer, lease: call.lease.id, reason: `taken back: ${why.message}` });
+      if (call.response !== undefined) call.response = error_response(call.record.id ?? null, not_recorded(why));
+      delete call.lease;
+    }
+    exchange.ready = true;
   }
 
   /** Says once that the log cannot be written, and goes on trying for what is owed. */
@@ -108,17 +124,4 @@ function not_recorded(error: Error): LowportError {
     "EIO",
     `the audit log cannot be written (${error.message}); nothing was granted; an admin frees its disk`,
   );
-}
-
-/** Lets an exchange be answered; what could not be recorded is taken back and refused. */
-function finish(exchange: Exchange, error: Error | undefined): void {
-  for (const call of exchange.calls.toReversed()) {
-    const why = call.lost ?? error;
-    if (why !== undefined) {
-      call.undo?.();
-      if (call.response !== undefined) call.response = error_response(call.record.id ?? null, not_recorded(why));
-      delete call.lease;
-    }
-  }
-  exchange.ready = true;
 }

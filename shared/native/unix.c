@@ -7,9 +7,16 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+enum { SEND_BUFFER = 8192 }; /* bytes; the kernel doubles it, and a reply with a socket takes about 1 KiB of that */
 #ifndef SO_PEERGROUPS
 #define SO_PEERGROUPS 59
 #endif
+
+static int narrow(int fd) {
+    if (fd >= 0)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){SEND_BUFFER}, sizeof(int));
+    return fd;
+}
 
 /* openUnix(path, backlog) -> fd, connected to `path`, or with a backlog above 0 bound to it and listening. Connecting never
  * blocks: -EAGAIN when the helper's queue of new connections is full. */
@@ -29,8 +36,9 @@ napi_value open_unix(napi_env env, napi_callback_info info) {
     return make_result(env, fd);
 }
 
-/* acceptUnix(fd) -> fd of the new connection. */
-FD_METHOD(accept_unix, accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK))
+/* acceptUnix(fd) -> fd of the new connection, with a small send buffer: what a peer does not read pins its descriptors, and
+ * the kernel counts those of all peers against the helper (ETOOMANYREFS, unix(7)). */
+FD_METHOD(accept_unix, narrow(accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)))
 
 /* peerCredentials(fd) -> Uint32Array [pid, uid, gid, ...supplementary groups] as they were at connect() (unix(7)),
  * or -errno. Asking the kernel about the socket, and never about the pid: a pid may by now be another program, or the

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import * as fc from "fast-check";
-import { type Account, Accounts, count_socket, take_token } from "../../helper/account.js";
+import { type Account, Accounts, count_socket, take_tokens } from "../../helper/account.js";
 import { LIMITS } from "../../shared/protocol.js";
 
 const limits = { ...LIMITS, requestsPerSecond: 10, requestBurst: 5 };
@@ -16,9 +16,10 @@ function stop_clock(t: TestContext): (ms: number) => void {
   };
 }
 
+/** Takes as long as it is let, and one more, which is refused and costs its token too. */
 function drain(account: Account): number {
   let taken = 0;
-  while (take_token(account, limits) === 0) taken++;
+  while (take_tokens(account, limits) === 0) taken++;
   return taken;
 }
 
@@ -26,15 +27,32 @@ test("a bucket starts full, empties, and fills at its rate up to the burst", (t)
   const pass = stop_clock(t);
   const account = new Accounts().of(1, limits);
   assert.equal(drain(account), 5);
-  assert.equal(take_token(account, limits), 100, "milliseconds until there is one");
-  pass(99);
-  assert.ok([1, 2].includes(take_token(account, limits)), "rounded up");
-  pass(1.001);
+  assert.equal(take_tokens(account, limits), 300, "milliseconds until the two refused are paid and there is one more");
+  pass(300);
   assert.equal(drain(account), 1);
-  pass(250);
-  assert.equal(drain(account), 2);
+  pass(200 + 250);
+  assert.equal(drain(account), 3, "the refused one is paid out of 4.5");
   pass(3_600_000);
   assert.equal(drain(account), 5);
+});
+
+test("refusals are paid for: a user who floods is in debt, which has an end", (t) => {
+  const pass = stop_clock(t);
+  const account = new Accounts().of(1, limits);
+  for (let i = 0; i < 1000; i++) take_tokens(account, limits);
+  assert.equal(account.tokens, -limits.requestBurst, "not more than a burst");
+  assert.equal(take_tokens(account, limits, 50), 600);
+  assert.equal(account.pausedUntil, performance.now() + 600);
+  pass(600);
+  assert.equal(take_tokens(account, limits), 0);
+});
+
+test("what costs more is let through once and paid later", (t) => {
+  stop_clock(t);
+  const account = new Accounts().of(1, limits);
+  assert.equal(take_tokens(account, limits, 8), 0);
+  assert.equal(account.tokens, -3);
+  assert.equal(take_tokens(account, limits), 500);
 });
 
 test("waiting as long as was said is enough, and over any time no more than burst + rate is given", (t) => {
@@ -47,13 +65,13 @@ test("waiting as long as was said is enough, and over any time no more than burs
       for (const ms of pauses) {
         pass(ms);
         passed += ms;
-        const wait = take_token(account, limits);
+        const wait = take_tokens(account, limits);
         if (wait === 0) given++;
         else {
-          assert.ok(wait > 0 && wait <= 100, String(wait));
+          assert.ok(wait > 0 && wait <= 200, String(wait));
           pass(wait);
           passed += wait;
-          assert.equal(take_token(account, limits), 0);
+          assert.equal(take_tokens(account, limits), 0);
           given++;
         }
       }
@@ -64,8 +82,8 @@ test("waiting as long as was said is enough, and over any time no more than burs
 
 test("a lower burst after a reload holds at once", () => {
   const account = new Accounts().of(1, limits);
-  assert.equal(take_token(account, { ...limits, requestBurst: 1 }), 0);
-  assert.ok(take_token(account, { ...limits, requestBurst: 1 }) > 0);
+  assert.equal(take_tokens(account, { ...limits, requestBurst: 1 }), 0);
+  assert.ok(take_tokens(account, { ...limits, requestBurst: 1 }) > 0);
 });
 
 test("one user has one account, whatever its connections", () => {

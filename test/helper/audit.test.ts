@@ -18,7 +18,7 @@ function read_chain(path: string, prev = FIRST_PREV, seq = 0): Record<string, un
     .split("\n")
     .slice(0, -1)
     .map((line) => {
-      const found = unseal(line);
+      const found = unseal(Buffer.from(line));
       assert.ok(found, line);
       assert.deepEqual([found.prev, found.seq], [prev, ++seq]);
       prev = found.hash;
@@ -163,7 +163,7 @@ test("rotation: the chain goes on in the new file, and the old one is closed", (
   audit.stage({ event: "stop", reason: "new" });
   audit.write();
   const old = read_chain(`${path}.1`);
-  const { hash = "" } = unseal(readFileSync(`${path}.1`, "utf8").trimEnd().split("\n").at(-1) ?? "") ?? {};
+  const { hash = "" } = unseal(Buffer.from(readFileSync(`${path}.1`, "utf8").trimEnd().split("\n").at(-1) ?? "")) ?? {};
   const fresh = read_chain(path, hash, old.length);
   assert.deepEqual(
     old.map(({ reason }) => reason),
@@ -219,7 +219,7 @@ test("heads go out every thousand records and when asked", () => {
     ["1000", "2000"],
   );
   audit.send_head();
-  const { hash = "" } = unseal(readFileSync(path, "utf8").trimEnd().split("\n").at(-1) ?? "") ?? {};
+  const { hash = "" } = unseal(Buffer.from(readFileSync(path, "utf8").trimEnd().split("\n").at(-1) ?? "")) ?? {};
   assert.equal(heads.at(-1), `audit head seq=2500 hash=${hash} file=${path}`);
   assert.ok(statSync(path).size > 0);
 });
