@@ -32,7 +32,8 @@ function main(): void {
   if (command === "run") step(EXIT.config, "lowportd: io_uring", leave_io_uring);
 
   // 2. Configuration and rules, from files that are root's alone.
-  if (command === "check-config") check_config(command_line, (path) => ({ rules: load_config(path).policy.rules.length }));
+  if (command === "check-config")
+    check_config(command_line, (path) => ({ rules: load_config(path).policy.rules.length }));
   const config = step(EXIT.config, file, () => load_config(file));
   const log = open_log();
   process.on("uncaughtException", (error) => {
@@ -63,7 +64,10 @@ function main(): void {
   try {
     accessSync(file, constants.R_OK);
   } catch {
-    log.warn({ file }, "the helper's user cannot read this, so SIGHUP will take no new rules; chmod o+r it and o+x its folders");
+    log.warn(
+      { file },
+      "the helper's user cannot read this, so SIGHUP will take no new rules; chmod o+r it and o+x its folders",
+    );
   }
 
   // 6. The audit log, as the user that owns its folder.

@@ -117,10 +117,7 @@ export class Server implements ConnectionEvents {
     const account = this.#accounts.of(peer.uid, this.#world.config.limits);
     const number = ++this.#count;
     const why = this.#refuse_connection(peer, account);
-    if (why !== undefined) {
-      this.#turn_away(fd, { number, peer, account }, why);
-      return;
-    }
+    if (why !== undefined) return this.#turn_away(fd, { number, peer, account }, why);
     account.connections++;
     this.#connections.add(new Connection(fd, number, peer, account, this));
     this.#turn.record_event({ event: "connect", peer, conn: number, decision: "allow" });

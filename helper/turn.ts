@@ -97,7 +97,12 @@ export class Turn {
       call.undo?.();
       // Its grant stands in the log, if perhaps not on the disk: then that it was taken back must stand there too.
       if (call.lost === undefined && call.lease !== undefined)
-        this.record_event({ event: "lease-end", peer: call.caller.peer, lease: call.lease.id, reason: `taken back: ${why.message}` });
+        this.record_event({
+          event: "lease-end",
+          peer: call.caller.peer,
+          lease: call.lease.id,
+          reason: `taken back: ${why.message}`,
+        });
       if (call.response !== undefined) call.response = error_response(call.record.id ?? null, not_recorded(why));
       delete call.lease;
     }

@@ -1,7 +1,5 @@
 /* Readiness of descriptors that Node does not know, in Node's own event loop: one epoll set for the environment (main
- * thread or worker), itself watched by one uv_poll handle. So a connection costs one epoll_ctl and no JavaScript object
- * of Node's, and a loop turn brings all ready descriptors in one call.
- *
+ * thread or worker), itself watched by one uv_poll handle. A loop turn brings all ready descriptors in one call.
  * libuv's functions are declared here and not taken from uv.h, which Node-API's headers lack: they are part of libuv's
  * stable ABI since 1.19, the handle's size is asked at run time and its type number is checked by name. */
 #include "addon.h"

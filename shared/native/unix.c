@@ -7,17 +7,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { SEND_BUFFER = 8192 }; /* bytes; the kernel doubles it, and a reply with a socket takes about 1 KiB of that */
-#ifndef SO_PEERGROUPS
-#define SO_PEERGROUPS 59
-#endif
-
-static int narrow(int fd) {
-    if (fd >= 0)
-        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){SEND_BUFFER}, sizeof(int));
-    return fd;
-}
-
 /* openUnix(path, backlog) -> fd, connected to `path`, or with a backlog above 0 bound to it and listening. Connecting never
  * blocks: -EAGAIN when the helper's queue of new connections is full. */
 napi_value open_unix(napi_env env, napi_callback_info info) {
@@ -38,6 +27,10 @@ napi_value open_unix(napi_env env, napi_callback_info info) {
 
 /* acceptUnix(fd) -> fd of the new connection, with a small send buffer: what a peer does not read pins its descriptors, and
  * the kernel counts those of all peers against the helper (ETOOMANYREFS, unix(7)). */
+static int narrow(int fd) {
+    int bytes = 8192; /* doubled by the kernel; a reply with a socket takes about 1 KiB of that */
+    return fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) == 0 ? fd : -1;
+}
 FD_METHOD(accept_unix, narrow(accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)))
 
 /* peerCredentials(fd) -> Uint32Array [pid, uid, gid, ...supplementary groups] as they were at connect() (unix(7)),
