@@ -61,8 +61,7 @@ test("a field that is not there is left over too", () => {
   assert.equal(leftover_privileges(new Map(), 1, 1, true, true).length, 10);
 });
 
-// Tried on the main thread and, by the same code, in a worker that runs since before the lock-down. Python-free: the
-// addon has no such calls, so what Node has is used, and for the rest a library of a few lines of C.
+// Tried on the main thread and, by the same code, in a worker that runs since before the lock-down.
 const PROBE = `
 #define _GNU_SOURCE
 #include <errno.h>
@@ -146,6 +145,7 @@ test("after the lock-down, low ports can be bound on the main thread and nothing
      import { Worker } from "node:worker_threads";
      import { native } from "${DIST}shared/native.js";
      import { lock_down } from "${DIST}helper/lockdown.js";
+     import { leave_io_uring } from "${DIST}helper/io-uring.js"; leave_io_uring();
      chmodSync(${JSON.stringify(folder)}, 0o755);
      execFileSync("cc", ["-shared", "-fPIC", "-DNAPI_VERSION=8", "-I", ${JSON.stringify(join(DIST, "../node_modules/node-api-headers/include"))},
        "-x", "c", "-", "-o", ${JSON.stringify(probe)}], { input: ${JSON.stringify(PROBE)} });
@@ -204,6 +204,7 @@ for (const exit of ["process.exit(0)", "keep_alive(false)"])
       import { lock_down } from "${DIST}helper/lockdown.js";
       import { native } from "${DIST}shared/native.js";
       import { keep_alive, READABLE, unwatch, watch } from "${DIST}shared/poll.js";
+      import { leave_io_uring } from "${DIST}helper/io-uring.js"; leave_io_uring();
       const path = ${JSON.stringify(join(temp_folder(), "s"))};
       const listener = native().openUnix(path, 1);
       const client = native().openUnix(path, 0);
