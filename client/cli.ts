@@ -72,9 +72,8 @@ function read_files<T>(work: () => T): T {
   try {
     return work();
   } catch (error) {
-    if (["ENOENT", "EISDIR", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? ""))
-      throw new Usage((error as Error).message);
-    throw error;
+    const { code = "", message } = error as NodeJS.ErrnoException;
+    throw ["ENOENT", "EISDIR", "ENOTDIR"].includes(code) ? Object.assign(new Usage(message), { code }) : error;
   }
 }
 

@@ -15,6 +15,7 @@ import {
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { FIRST_PREV, type Head, unseal } from "../shared/chain.js";
+import { message_of } from "../shared/errors.js";
 import { native } from "../shared/native.js";
 
 const NEWLINE = 10;
@@ -56,17 +57,17 @@ function read_tail(fd: number): Tail {
   return { head: { seq: head.seq, hash: head.hash }, torn };
 }
 
-/** The head of a file that rotation left; undefined if it is not one, whatever it is. */
+/** What logrotate makes of a name, with and without dateext. Other files beside the log are not looked at. */
+const ROTATED = /^(\.\d+|-\d{8}[\d.-]*)$/;
+
 function head_of(file: string): Head | undefined {
+  const fd = openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   try {
-    const fd = openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-    try {
-      return fstatSync(fd).isFile() ? read_tail(fd).head : undefined;
-    } finally {
-      closeSync(fd);
-    }
-  } catch {
-    return undefined;
+    return fstatSync(fd).isFile() ? read_tail(fd).head : undefined;
+  } catch (error) {
+    throw new Error(`${file}, which it goes on from: ${message_of(error)}`, { cause: error });
+  } finally {
+    closeSync(fd);
   }
 }
 
@@ -74,7 +75,7 @@ function head_of(file: string): Head | undefined {
 function find_predecessor(path: string): Head | undefined {
   const name = basename(path);
   const rotated = readdirSync(dirname(path)).filter(
-    (other) => other.startsWith(`${name}.`) || other.startsWith(`${name}-`),
+    (other) => other.startsWith(name) && ROTATED.test(other.slice(name.length)),
   );
   const heads = rotated.map((other) => head_of(join(dirname(path), other))).filter((head) => head !== undefined);
   return heads.toSorted((a, b) => b.seq - a.seq)[0];

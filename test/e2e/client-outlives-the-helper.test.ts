@@ -81,7 +81,7 @@ test("a call that was on its way when the helper died is told so", async (t) => 
   helper.process.kill("SIGSTOP");
   app.tell("go");
   await app.said("asked");
-  await helper.kill();
+  await helper.stop("SIGKILL");
   const { code, message } = await app.said("answer");
   assert.equal(code, "ECONNRESET");
   assert.match(message, /the lowport helper/);
@@ -89,14 +89,14 @@ test("a call that was on its way when the helper died is told so", async (t) => 
 
 test("a socket with reusePort is not doubled by a restart of the helper: every client is served", async (t) => {
   const helper = await start_helper(t, { rules: [{ ...WEB_RULE, reusePort: true }] });
-  const app = App.start(t, USERS.alice, serve, { reusePort: true });
+  const app = App.start(t, USERS.alice, serve, { reusePort: true, port: 871 });
   await app.said("listening");
   await helper.stop();
   await app.said("disconnect");
   await start_helper(t, { keep: true });
   await Promise.race([app.said("reconnect"), app.said("lost")]);
   // A second listener on the port that nobody accepts from would get its share of these.
-  const answers = Promise.all(Array.from({ length: 32 }, () => get(80)));
+  const answers = Promise.all(Array.from({ length: 32 }, () => get(871)));
   const stuck = new Promise<never>((_, reject) => {
     const timer = setTimeout(() => reject(new Error("some clients are not served")), 5000);
     t.after(() => clearTimeout(timer));

@@ -58,7 +58,7 @@ test("SIGHUP with a bad configuration keeps the old rules, and says why in log a
   for (const [i, [spoil, why]] of bad.entries()) {
     spoil();
     helper.process.kill("SIGHUP");
-    const said = await helper.said("reload failed; all stays as it was", i + 1);
+    const said = await helper.said("reload failed; what was in force stays", i + 1);
     assert.match(said["reason"] as string, why);
     const { lease, fd } = await wire.bind({ port: 80 });
     await wire.ask("release", { lease });

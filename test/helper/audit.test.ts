@@ -102,12 +102,12 @@ test("no room: calls are lost and told so, what has happened is owed and written
     audit.stage({ event: "call", reason: "lost 1" }, (error) => said.push("lost 1 " + error.code));
     audit.stage({ event: "disconnect", reason: "owed" });
     audit.stage({ event: "call", reason: "lost 2" }, (error) => said.push("lost 2 " + error.code));
-    audit.commit((error) => said.push("commit " + error?.code));
+    audit.commit((failed) => said.push("commit " + failed?.error.code + (failed?.written ? " written" : "")));
     said.push(audit.seq, audit.owed, audit.nextSeq);
     try { audit.write(); } catch (error) { said.push("write " + error.code); }
     limit("unlimited");
     audit.stage({ event: "call", reason: "later" }, () => said.push("never"));
-    audit.commit((error) => said.push("commit " + error?.code));
+    audit.commit((failed) => said.push("commit " + failed?.error.code + (failed?.written ? " written" : "")));
     console.log(said.join("; "));`;
   const { stdout, stderr } = run_module(source);
   const said = "lost 1 EFBIG; lost 2 EFBIG; commit EFBIG; 1; 1; 3; write EFBIG; commit undefined";

@@ -116,7 +116,7 @@ test("random operations of two users on two ports", () => {
             else if (lease !== undefined && step.kind === "release") table.release(lease, holder);
             else if (lease !== undefined && step.kind === "revoke") table.revoke(lease, "revoked");
             else if (lease !== undefined && step.kind === "end") table.end(lease, "ended");
-            else if (lease?.protocol === "tcp") native().revokeSocket(lease.fd, -1);
+            else if (lease?.protocol === "tcp") native().revokeSocket(lease.fd);
           }
         } catch (error) {
           if (!(error instanceof LowportError)) throw error;

@@ -9,10 +9,10 @@ import { LeaseTable } from "../../helper/leases.js";
 import { LowportError, refusal } from "../../shared/errors.js";
 import { native } from "../../shared/native.js";
 import { LIMITS } from "../../shared/protocol.js";
-import { count_descriptors, free_port, needs_root, peer } from "../fixtures.js";
+import { count_descriptors, free_port, peer } from "../fixtures.js";
 
 let ended: string[] = [];
-const table = new LeaseTable((_lease, reason) => ended.push(reason), native().loadDropFilter());
+const table = new LeaseTable((_lease, reason) => ended.push(reason));
 let accounts = new Accounts();
 const before = count_descriptors();
 
@@ -203,13 +203,13 @@ test("undo after all is over does nothing", () => {
   assert.deepEqual([account_of().sockets, again.fd >= 0], [1, true]);
 });
 
-test("a listener that its holder shut down is not resumed to anyone", { skip: needs_root }, () => {
+test("a listener that its holder shut down is not resumed to anyone", () => {
   const port = free_port();
   const holder = {};
   const { lease } = table.grant(grant({ port, holder, hold: 50 }));
   table.leave(holder);
   // revokeSocket shuts it down as a holder's shutdown() would: it no longer listens.
-  assert.equal(native().revokeSocket(lease.fd, -1), 0);
+  assert.equal(native().revokeSocket(lease.fd), 0);
   const { lease: fresh, resumed } = table.grant(grant({ port }));
   assert.deepEqual([resumed, fresh === lease, table.size], [false, false, 1]);
   assert.deepEqual(ended, ["its listener was shut down by its holder"]);
@@ -233,7 +233,7 @@ test("a grant that fails changes nothing", () => {
   assert.deepEqual([table.size, account_of().sockets], [0, 0]);
 });
 
-test("revoke takes the socket itself back", { skip: needs_root }, () => {
+test("revoke takes the socket itself back", () => {
   const port = free_port();
   const { lease } = table.grant(grant({ port, hold: 50 }));
   table.revoke(lease, "revoked by uid 0");

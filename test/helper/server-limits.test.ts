@@ -37,7 +37,7 @@ test("too many requests: EAGAIN says how long, and asking after that is fine", a
     "the connection cost one",
   );
   const wait = Number(answers[2]?.error?.data["retryAfterMs"]);
-  assert.ok(wait > 0 && wait <= 50, String(wait));
+  assert.ok(wait > 50 && wait <= 100, `${wait}: the one refused, and one more`);
   assert.equal((await peer.ask("status")).error, undefined, "it was not read before there was a token again");
   peer.close();
 });

@@ -95,12 +95,7 @@ export function start_server(config: Config, durability: "write" | "fsync" = "wr
   const path = join(folder, "socket");
   const log_path = join(folder, "audit.log");
   const silent = pino({ level: "silent" });
-  const server = new Server(
-    { listener: native().openUnix(path, 100), drop_filter: -1 },
-    config,
-    new AuditLog(log_path, durability),
-    silent,
-  );
+  const server = new Server(native().openUnix(path, 100), config, new AuditLog(log_path, durability), silent);
   server.start();
   return {
     server,

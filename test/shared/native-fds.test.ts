@@ -73,7 +73,7 @@ test("the end, nothing yet, a full queue and a peer that is gone are told apart"
   assert.equal(native().receiveWithFds(server, memory, new Int32Array(MAX_FDS + 1)), -errno.EAGAIN);
   let sent = 0;
   for (let n = 1; n > 0; sent += n) if ((n = native().send(server, memory, NO_FDS, 0)) < 0) break;
-  assert.ok(sent >= 65_536);
+  assert.ok(sent > 0 && sent <= 65_536, "an accepted connection has a small buffer");
   assert.equal(native().send(server, memory, NO_FDS, 0), -errno.EAGAIN);
   closeSync(client);
   assert.equal(native().send(server, memory, NO_FDS, 0), -errno.EPIPE, "and no SIGPIPE");
