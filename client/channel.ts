@@ -81,8 +81,7 @@ export class Channel {
             "this program has no descriptors left for the sockets it was granted; raise its RLIMIT_NOFILE",
           ),
         );
-      else if (code !== "EAGAIN")
-        this.close(new LowportError(code, "read", "the connection to the lowport helper broke"));
+      else if (code !== "EAGAIN") this.close(new LowportError(code, "read", "the connection to the lowport helper broke"));
       return;
     }
     if (got === 0) {
@@ -96,11 +95,7 @@ export class Channel {
       if (line === undefined) break;
       if (line === "too long" || !this.#take(line)) {
         this.close(
-          new LowportError(
-            "EPROTO",
-            "read",
-            "what answers on the socket of the lowport helper does not speak its protocol",
-          ),
+          new LowportError("EPROTO", "read", "what answers on the socket of the lowport helper does not speak its protocol"),
         );
         return;
       }

@@ -57,8 +57,7 @@ function read_args(args: string[]) {
 
 function read_number(text: string | undefined, what: string, max: number): number {
   const number = Number(text);
-  if (text === undefined || !/^[0-9]+$/.test(text) || number > max)
-    throw new Usage(`${what} must be a number up to ${max}`);
+  if (text === undefined || !/^[0-9]+$/.test(text) || number > max) throw new Usage(`${what} must be a number up to ${max}`);
   return number;
 }
 
@@ -166,7 +165,7 @@ you are uid ${you.uid}, gid ${you.gid}, groups ${you.groups.join(", ") || "none"
 };
 
 /** Errors of a connection that is not there, breaks, or leads to something else. */
-const UNREACHABLE = ["ETIMEDOUT", "ECONNRESET", "EPROTO"];
+const UNREACHABLE = new Set(["ETIMEDOUT", "ECONNRESET", "EPROTO"]);
 
 function exit_of(error: unknown): number {
   if (error instanceof Usage) return EXIT.usage;
@@ -174,7 +173,7 @@ function exit_of(error: unknown): number {
   const forbidden = code === "EACCES" || code === "EPERM";
   if (!(error instanceof LowportError)) return forbidden ? EXIT.noPermission : EXIT.bug;
   if (error.syscall === "connect") return forbidden ? EXIT.noPermission : EXIT.unreachable;
-  return UNREACHABLE.includes(code) ? EXIT.unreachable : EXIT.refused;
+  return UNREACHABLE.has(code) ? EXIT.unreachable : EXIT.refused;
 }
 
 async function main(): Promise<void> {

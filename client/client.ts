@@ -139,13 +139,7 @@ export class Client extends EventEmitter<ClientEvents> {
     const given_up = new Promise<never>((_, reject) => {
       timer = setTimeout(
         () =>
-          reject(
-            new LowportError(
-              "ETIMEDOUT",
-              method,
-              `the lowport helper at ${this.path} did not answer within ${timeout} ms`,
-            ),
-          ),
+          reject(new LowportError("ETIMEDOUT", method, `the lowport helper at ${this.path} did not answer within ${timeout} ms`)),
         timeout,
       );
       on_abort = () => reject((signal as AbortSignal).reason);

@@ -55,10 +55,7 @@ export class LowportError extends Error {
 }
 
 /** An error reply of the helper's as an Error. */
-export function error_from_reply(
-  method: string,
-  error: { code: number; message: string; data?: unknown },
-): LowportError {
+export function error_from_reply(method: string, error: { code: number; message: string; data?: unknown }): LowportError {
   const data = (typeof error.data === "object" && error.data !== null ? error.data : {}) as Partial<ErrorData>;
   const name = error.code < 0 ? RPC_NAMES[error.code] : data.code;
   return new LowportError(name ?? data.code ?? "ERR_LOWPORT", method, data.reason ?? error.message, data);

@@ -69,9 +69,7 @@ async function resolve(host: string | undefined): Promise<string | undefined> {
 
 /** Takes a socket that was inherited and is what is asked for. @returns its descriptor */
 export async function take_fitting(stream: boolean, { port, host, ipv6Only }: ListenOptions, family?: 4 | 6) {
-  return inherited_count() === 0
-    ? undefined
-    : take_inherited({ stream, port, address: await resolve(host), ipv6Only, family });
+  return inherited_count() === 0 ? undefined : take_inherited({ stream, port, address: await resolve(host), ipv6Only, family });
 }
 
 /** Asks the helper; without a host for all addresses: IPv6 and IPv4 together, or IPv4 alone on a host without IPv6. */

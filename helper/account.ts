@@ -45,8 +45,7 @@ export class Accounts {
   #forget_idle(limits: Limits): void {
     for (const account of this.#byUid.values()) {
       fill(account, limits);
-      if (account.connections + account.sockets === 0 && account.tokens >= limits.requestBurst)
-        this.#byUid.delete(account.uid);
+      if (account.connections + account.sockets === 0 && account.tokens >= limits.requestBurst) this.#byUid.delete(account.uid);
     }
   }
 }

@@ -2,17 +2,7 @@
  * The audit log's file: where its chain stands, and appending to it whole or not at all. All of it happens as the service
  * user, who owns the folder. A single writer (flock), never through a symbolic link.
  */
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  ftruncateSync,
-  openSync,
-  readdirSync,
-  readSync,
-  statSync,
-  writeSync,
-} from "node:fs";
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readdirSync, readSync, statSync, writeSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { FIRST_PREV, type Head, unseal } from "../shared/chain.js";
 import { message_of } from "../shared/errors.js";
@@ -74,9 +64,7 @@ function head_of(file: string): Head | undefined {
 /** The head of the newest of the files that rotation left beside `path`, so that the chain goes on over it. */
 function find_predecessor(path: string): Head | undefined {
   const name = basename(path);
-  const rotated = readdirSync(dirname(path)).filter(
-    (other) => other.startsWith(name) && ROTATED.test(other.slice(name.length)),
-  );
+  const rotated = readdirSync(dirname(path)).filter((other) => other.startsWith(name) && ROTATED.test(other.slice(name.length)));
   const heads = rotated.map((other) => head_of(join(dirname(path), other))).filter((head) => head !== undefined);
   return heads.toSorted((a, b) => b.seq - a.seq)[0];
 }

@@ -12,6 +12,9 @@ export interface Binding extends Wanted {
   readonly reusePort: boolean;
 }
 
+const NOT_HERE = new Set(["EADDRNOTAVAIL", "EAFNOSUPPORT", "EINVAL", "ENODEV"]);
+const EXHAUSTED = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
+
 const bind = (binding: Binding, reusePort: boolean, backlog: number) =>
   native().bindSocket(binding.protocol === "tcp", binding.address, binding.port, binding.ipv6Only, reusePort, backlog);
 
@@ -33,29 +36,18 @@ export function bind_socket(binding: Binding, first: boolean): number {
   if (result >= 0) return result;
   const what = describe_socket(binding);
   const name = errno_name(result);
-  switch (name) {
-    case "EADDRINUSE":
-      throw refusal(
-        "EADDRINUSE",
-        `${what} is taken by another program or user${binding.reusePort ? " (or by connections that ended within the last minute)" : ""}; \`ss -lnp\` shows which; stop it or take another port`,
-      );
-    case "EADDRNOTAVAIL":
-    case "EAFNOSUPPORT":
-    case "EINVAL":
-    case "ENODEV":
-      throw refusal(
-        "EADDRNOTAVAIL",
-        `${what}: ${binding.address} is not an address of this host (${name}); take one that \`ip address\` lists`,
-      );
-    case "EMFILE":
-    case "ENFILE":
-    case "ENOBUFS":
-    case "ENOMEM":
-      throw refusal(
-        "EMFILE",
-        `${what}: the helper has no descriptors or memory left (${name}); nothing was granted; raise its LimitNOFILE`,
-      );
-    default:
-      throw new Error(`${what}: bind failed with ${name}`);
-  }
+  const ended = binding.reusePort ? " (or by connections that ended within the last minute)" : "";
+  if (name === "EADDRINUSE")
+    throw refusal(
+      name,
+      `${what} is taken by another program or user${ended}; \`ss -lnp\` shows which; stop it or take another port`,
+    );
+  if (NOT_HERE.has(name))
+    throw refusal("EADDRNOTAVAIL", `${what}: no address of this host (${name}); take one that \`ip address\` lists`);
+  if (EXHAUSTED.has(name))
+    throw refusal(
+      "EMFILE",
+      `${what}: the helper has no descriptors or memory left (${name}); nothing was granted; raise its limit`,
+    );
+  throw new Error(`${what}: bind failed with ${name}`);
 }

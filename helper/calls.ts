@@ -2,24 +2,12 @@
  * One request on its way: dispatched, answered, and described for the audit log. The order is fixed: rate, method, schema,
  * handler (which asks policy and quota). Every way out of it, expected or not, ends in a response and a record.
  */
-import {
-  createJSONRPCErrorResponse,
-  type JSONRPCErrorResponse,
-  type JSONRPCResponse,
-  JSONRPCServer,
-} from "json-rpc-2.0";
+import { createJSONRPCErrorResponse, type JSONRPCErrorResponse, type JSONRPCResponse, JSONRPCServer } from "json-rpc-2.0";
 import type { Logger } from "pino";
 import { LowportError, refusal } from "../shared/errors.js";
 import * as validators from "../shared/generated/params.js";
 import type { MethodName, Params } from "../shared/methods.js";
-import {
-  ERRORS,
-  INTERNAL_ERROR,
-  INVALID_PARAMS,
-  INVALID_REQUEST,
-  METHOD_NOT_FOUND,
-  PARSE_ERROR,
-} from "../shared/protocol.js";
+import { ERRORS, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR } from "../shared/protocol.js";
 import { describe } from "../shared/validate.js";
 import type { Account } from "./account.js";
 import type { AuditRecord } from "./audit.js";
@@ -94,12 +82,7 @@ export interface Services {
 }
 
 /** Makes the function that answers one element of a message. Its promise never rejects. */
-export function make_dispatcher({
-  handlers,
-  log,
-  next_seq,
-  admit,
-}: Services): (element: Element, call: Call) => Promise<void> {
+export function make_dispatcher({ handlers, log, next_seq, admit }: Services): (element: Element, call: Call) => Promise<void> {
   const server = new JSONRPCServer<Call>({ errorListener: () => undefined });
   server.mapErrorToJSONRPCErrorResponse = (id, error) => error_response(id, error as LowportError);
   for (const name of Object.keys(handlers) as MethodName[]) {

@@ -47,9 +47,7 @@ export function read_command_line(): CommandLine {
     help: { type: "boolean" },
     version: { type: "boolean" },
   } as const;
-  const { values, positionals } = step(EXIT.usage, "lowportd: usage", () =>
-    parseArgs({ options, allowPositionals: true }),
-  );
+  const { values, positionals } = step(EXIT.usage, "lowportd: usage", () => parseArgs({ options, allowPositionals: true }));
   if (values.help === true) process.stdout.write(USAGE);
   else if (values.version === true) process.stdout.write(`lowportd ${VERSION}\n`);
   if (values.help === true || values.version === true) process.exit(EXIT.ok);

@@ -89,8 +89,7 @@ export function load_config(file: string): Config {
 
   function read_rules(entries: readonly RuleEntry[], path: string): Rule[] {
     return entries.map((entry, i) => {
-      if (names.has(entry.name))
-        note_in(path)(`/rules/${i}/name`, `there is another rule "${entry.name}"; names are unique`);
+      if (names.has(entry.name)) note_in(path)(`/rules/${i}/name`, `there is another rule "${entry.name}"; names are unique`);
       names.add(entry.name);
       return read_rule(entry, (pointer, message) => note_in(path)(`/rules/${i}${pointer}`, message));
     });
@@ -106,8 +105,7 @@ export function load_config(file: string): Config {
   if (main === undefined) throw new ConfigFault(faults);
 
   const user = find_user(main.user);
-  if (user === undefined)
-    note("/user", `there is no user "${main.user}"; create it with useradd --system, or name another`);
+  if (user === undefined) note("/user", `there is no user "${main.user}"; create it with useradd --system, or name another`);
   else if (user.uid === 0 || user.gid === 0)
     note("/user", "must not be root nor of its group: the helper gives up root by becoming this user");
   else if (Math.max(user.uid, user.gid) > MAX_OWN_ID) note("/user", `has an id above ${MAX_OWN_ID}; name another`);
@@ -115,10 +113,7 @@ export function load_config(file: string): Config {
     note("/socket/path", `is longer than ${MAX_SOCKET_PATH} bytes; take a shorter one`);
   const group = find_group(main.socket.group);
   if (group === undefined)
-    note(
-      "/socket/group",
-      `there is no group "${main.socket.group}"; create it with groupadd --system, or name another`,
-    );
+    note("/socket/group", `there is no group "${main.socket.group}"; create it with groupadd --system, or name another`);
   const { users, groups } = main.operators;
   // A host need not have the group that is only the default.
   const present = groups.filter((name) => name !== "adm" || find_group(name) !== undefined);

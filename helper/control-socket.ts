@@ -2,17 +2,7 @@
  * The control socket: made by root in a folder that only root can write, with its owner and mode right before its name
  * appears. A lock beside it says who may use the name; it falls with its process, so it is never stale.
  */
-import {
-  chmodSync,
-  chownSync,
-  closeSync,
-  constants,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  renameSync,
-  unlinkSync,
-} from "node:fs";
+import { chmodSync, chownSync, closeSync, constants, lstatSync, mkdirSync, openSync, renameSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { errno_of } from "../shared/errors.js";
 import { errno_name, native } from "../shared/native.js";
@@ -31,8 +21,7 @@ function make_folder(folder: string): void {
   const why = distrust(folder);
   if (why !== undefined) throw new Error(why);
   // Not even a sticky one: there anybody could put a socket of that name before us.
-  if ((lstatSync(folder).mode & 0o022) !== 0)
-    throw new Error(`${folder} can be written by others than root; chmod go-w it`);
+  if ((lstatSync(folder).mode & 0o022) !== 0) throw new Error(`${folder} can be written by others than root; chmod go-w it`);
 }
 
 function take_lock(path: string): void {

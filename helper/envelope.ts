@@ -31,7 +31,7 @@ const invalid = (reason: string) => new LowportError(INVALID_REQUEST, { reason }
 function is_id(value: unknown): value is Id {
   if (typeof value !== "string") return Number.isSafeInteger(value);
   // A lone surrogate is no character: it would stand otherwise in the audit log than in the reply.
-  return value.length <= 2 * MAX_ID_LENGTH && [...value].length <= MAX_ID_LENGTH && !/\p{Surrogate}/u.test(value);
+  return value.length <= 2 * MAX_ID_LENGTH && Array.from(value).length <= MAX_ID_LENGTH && !/\p{Surrogate}/u.test(value);
 }
 
 function fault_of(value: unknown): string | undefined {
@@ -41,8 +41,7 @@ function fault_of(value: unknown): string | undefined {
   if (typeof method !== "string") return '"method" must be a string';
   if (Object.hasOwn(value, "id") && !is_id(id))
     return `"id" must be a string of up to ${MAX_ID_LENGTH} characters or an integer within 2^53-1`;
-  if (Object.hasOwn(value, "params") && (typeof params !== "object" || params === null))
-    return '"params" must be an object';
+  if (Object.hasOwn(value, "params") && (typeof params !== "object" || params === null)) return '"params" must be an object';
   for (const member in value)
     if (!MEMBERS.has(member)) return "a request has jsonrpc, method, params and id, and no other member";
   return undefined;
@@ -75,7 +74,6 @@ export function read_message(line: Buffer): Message {
   }
   if (!Array.isArray(value)) return { batch: false, elements: [read_element(value)] };
   if (value.length === 0) return one(invalid("the batch is empty; send at least one request"));
-  if (value.length > MAX_BATCH)
-    return one(invalid(`the batch has ${value.length} requests; send at most ${MAX_BATCH}`));
+  if (value.length > MAX_BATCH) return one(invalid(`the batch has ${value.length} requests; send at most ${MAX_BATCH}`));
   return { batch: true, elements: value.map(read_element) };
 }

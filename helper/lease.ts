@@ -14,8 +14,8 @@ export interface Lease extends Binding {
   /** To whom it was granted first. */
   readonly peer: Peer;
   readonly account: Account;
-  /** The rule that allowed it last. */
-  rule: string;
+  /** The rule that allowed it, and under which it counts, whatever a reload renames. */
+  readonly rule: string;
   readonly since: Date;
   readonly references: Map<Holder, number>;
   fd: number;

@@ -70,7 +70,6 @@ export class LeaseTable {
 
   #resume(lease: Lease, grant: Grant): Granted {
     require_same_options(lease, grant);
-    this.#follow_rule(lease, grant.rule);
     const { hold, label } = lease;
     clearTimeout(lease.timer);
     this.#refer(lease, grant.holder);
@@ -86,7 +85,6 @@ export class LeaseTable {
 
   #share(lease: Lease, grant: Grant): Granted {
     require_same_options(lease, grant);
-    this.#follow_rule(lease, grant.rule);
     grant.check_quota();
     this.#refer(lease, grant.holder);
     count_socket(lease.account, lease.rule, 1);
@@ -138,19 +136,6 @@ export class LeaseTable {
         );
   }
 
-  /** After a reload another rule may allow what a lease has: then it counts under that one. */
-  #follow_rule(lease: Lease, rule: string): void {
-    const counted = Math.max(
-      1,
-      [...lease.references.values()].reduce((sum, count) => sum + count, 0),
-    );
-    for (let i = 0; i < counted && lease.rule !== rule; i++) {
-      count_socket(lease.account, lease.rule, -1);
-      count_socket(lease.account, rule, 1);
-    }
-    lease.rule = rule;
-  }
-
   #refer(lease: Lease, holder: Holder): void {
     lease.references.set(holder, (lease.references.get(holder) ?? 0) + 1);
     this.#byHolder.add(holder, lease);
@@ -170,10 +155,7 @@ export class LeaseTable {
 
   #hold(lease: Lease): void {
     clearTimeout(lease.timer);
-    lease.timer = setTimeout(
-      () => this.end(lease, `its owner did not come back within ${lease.hold} s`),
-      lease.hold * 1000,
-    );
+    lease.timer = setTimeout(() => this.end(lease, `its owner did not come back within ${lease.hold} s`), lease.hold * 1000);
   }
 
   /** A connection is gone: what nobody else refers to is held, or ended. */

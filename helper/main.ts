@@ -32,8 +32,7 @@ function main(): void {
   if (command === "run") step(EXIT.config, "lowportd: io_uring", leave_io_uring);
 
   // 2. Configuration and rules, from files that are root's alone.
-  if (command === "check-config")
-    check_config(command_line, (path) => ({ rules: load_config(path).policy.rules.length }));
+  if (command === "check-config") check_config(command_line, (path) => ({ rules: load_config(path).policy.rules.length }));
   const config = step(EXIT.config, file, () => load_config(file));
   const log = open_log();
   process.on("uncaughtException", (error) => {
@@ -41,8 +40,7 @@ function main(): void {
     process.exit(EXIT.bug);
   });
   process.on("SIGUSR1", () => undefined); // from here on it does not start node's debugger
-  if (process.getuid?.() !== 0)
-    die(EXIT.noPermission, "lowportd: must be started as root; it gives that up itself (try sudo)");
+  if (process.getuid?.() !== 0) die(EXIT.noPermission, "lowportd: must be started as root; it gives that up itself (try sudo)");
 
   for (const path of [process.execPath, realpathSync(process.argv[1] ?? "")]) {
     const why = distrust(path);
@@ -64,10 +62,7 @@ function main(): void {
   try {
     accessSync(file, constants.R_OK);
   } catch {
-    log.warn(
-      { file },
-      "the helper's user cannot read this, so SIGHUP will take no new rules; chmod o+r it and o+x its folders",
-    );
+    log.warn({ file }, "the helper's user cannot read this, so SIGHUP will take no new rules; chmod o+r it and o+x its folders");
   }
 
   // 6. The audit log, as the user that owns its folder.
@@ -90,19 +85,10 @@ function main(): void {
   // 8. Ready.
   server.start();
   handle_signals(file, config, audit, server, log);
-  log.info(
-    { socket: path, rules: config.policy.rules.length, codeGeneration: !process.execArgv.includes(NO_CODE) },
-    "ready",
-  );
+  log.info({ socket: path, rules: config.policy.rules.length, codeGeneration: !process.execArgv.includes(NO_CODE) }, "ready");
 }
 
-function handle_signals(
-  file: string,
-  started: Config,
-  audit: AuditLog,
-  server: Server,
-  log: ReturnType<typeof open_log>,
-): void {
+function handle_signals(file: string, started: Config, audit: AuditLog, server: Server, log: ReturnType<typeof open_log>): void {
   /** Does it, records it, and never ends the helper. */
   function record(event: "reload" | "rotate", work: () => string): void {
     try {
@@ -123,8 +109,7 @@ function handle_signals(
     record("reload", () => {
       const config = load_config(file);
       server.reload({ ...config, socket: started.socket, user: started.user, audit: started.audit });
-      const stale =
-        config.fixed === started.fixed ? "" : "; socket, user and audit have changed in the file and take a restart";
+      const stale = config.fixed === started.fixed ? "" : "; socket, user and audit have changed in the file and take a restart";
       return `${config.policy.rules.length} rules${stale}`;
     });
   });

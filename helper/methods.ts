@@ -12,9 +12,7 @@ import { type Decision, decide, type Peer, type Policy, type Rule, type Wanted }
 import { find_group, find_user } from "./posix.js";
 
 /** The OpenRPC document; read as root, because the helper's user need not be able to enter this folder. */
-const INTERFACE = JSON.parse(
-  readFileSync(new URL("../shared/generated/openrpc.json", import.meta.url), "utf8"),
-) as object;
+const INTERFACE = JSON.parse(readFileSync(new URL("../shared/generated/openrpc.json", import.meta.url), "utf8")) as object;
 
 /** What the methods work on. */
 export interface World {
@@ -58,16 +56,11 @@ function require_quota(config: Config, { account }: Caller, rule: Rule): void {
     );
   const { socketsPerUid } = config.limits;
   if (account.sockets >= socketsPerUid) throw over("socketsPerUid", socketsPerUid, "the helper");
-  if ((account.byRule.get(rule.name) ?? 0) >= rule.maxSockets)
-    throw over("maxSockets", rule.maxSockets, `rule "${rule.name}"`);
+  if ((account.byRule.get(rule.name) ?? 0) >= rule.maxSockets) throw over("maxSockets", rule.maxSockets, `rule "${rule.name}"`);
 }
 
 /** What a rule limits besides the socket itself. */
-function require_allowed_options(
-  rule: Rule,
-  wanted: Wanted,
-  asked: { hold: number; reusePort: boolean; share: boolean },
-): void {
+function require_allowed_options(rule: Rule, wanted: Wanted, asked: { hold: number; reusePort: boolean; share: boolean }): void {
   for (const option of ["reusePort", "share"] as const)
     if (asked[option] && !rule[option])
       throw refusal(
@@ -160,10 +153,7 @@ export function make_handlers(world: World): Handlers {
       const { peer } = call.caller;
       const { uid = peer.uid } = params;
       if (uid !== peer.uid) require_operator(call, "check for another uid");
-      const { rule, reason } = decide_for(
-        uid === peer.uid ? peer : impersonate(uid, world.config.policy),
-        read_wanted(params),
-      );
+      const { rule, reason } = decide_for(uid === peer.uid ? peer : impersonate(uid, world.config.policy), read_wanted(params));
       return { allowed: rule !== undefined, rule: rule?.name ?? null, reason };
     },
 

@@ -12,10 +12,7 @@ export const MAX_GROUPS = 1024;
 const ALL_IDS = 4_294_967_295;
 
 /** The overflow id of a kind ("uid" or "gid") if some id is not mapped here, else undefined. */
-export function overflow_id(
-  kind: "uid" | "gid",
-  read = (file: string) => readFileSync(file, "utf8"),
-): number | undefined {
+export function overflow_id(kind: "uid" | "gid", read = (file: string) => readFileSync(file, "utf8")): number | undefined {
   const ranges = read(`/proc/self/${kind}_map`)
     .trim()
     .split("\n")

@@ -96,10 +96,7 @@ export class Server implements ConnectionEvents {
         this.#accepting = false;
         unwatch(this.#listener);
         setTimeout(() => this.#accept_again(), ACCEPT_RETRY_MS).unref();
-        this.#log.warn(
-          { reason: errno_name(fd), connections: this.#connections.size },
-          "cannot accept; tries again soon",
-        );
+        this.#log.warn({ reason: errno_name(fd), connections: this.#connections.size }, "cannot accept; tries again soon");
         return;
       }
     }
@@ -148,11 +145,7 @@ export class Server implements ConnectionEvents {
   }
 
   /** Says why and closes. Recorded once in a while for each user, so that turning away cannot be made to fill the disk. */
-  #turn_away(
-    fd: number,
-    { number, peer, account }: { number: number; peer: Peer; account: Account },
-    why: LowportError,
-  ): void {
+  #turn_away(fd: number, { number, peer, account }: { number: number; peer: Peer; account: Account }, why: LowportError): void {
     native().send(fd, Buffer.from(`${JSON.stringify(error_response(null, why))}\n`), new Int32Array(0), 0);
     closeSync(fd);
     const now = performance.now();
@@ -201,8 +194,7 @@ export class Server implements ConnectionEvents {
   }
 
   #admit({ caller }: Call): void {
-    if (this.#stopping || (caller as Connection).closed)
-      throw refusal("ESHUTDOWN", "the helper is stopping; connect again");
+    if (this.#stopping || (caller as Connection).closed) throw refusal("ESHUTDOWN", "the helper is stopping; connect again");
     const retryAfterMs = take_tokens(caller.account, this.#world.config.limits);
     if (retryAfterMs > 0)
       throw refusal("EAGAIN", `uid ${caller.account.uid} asks too often; wait ${retryAfterMs} ms`, { retryAfterMs });

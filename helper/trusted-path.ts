@@ -20,8 +20,7 @@ function distrust_stats(stats: Stats): string | undefined {
 /** @returns what is wrong with the first component that is not root's alone, or undefined. @throws ENOENT and the like */
 export function distrust(path: string): string | undefined {
   const parts = path.split("/").filter((part) => part !== "");
-  if (!path.startsWith("/") || parts.includes("..") || parts.includes("."))
-    return `${path} is not a plain absolute path`;
+  if (!path.startsWith("/") || parts.includes("..") || parts.includes(".")) return `${path} is not a plain absolute path`;
   for (let depth = 0; depth <= parts.length; depth++) {
     const component = `/${parts.slice(0, depth).join("/")}`;
     const why = distrust_stats(lstatSync(component));

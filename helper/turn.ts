@@ -125,8 +125,5 @@ export class Turn {
 }
 
 function not_recorded(error: Error): LowportError {
-  return refusal(
-    "EIO",
-    `the audit log cannot be written (${error.message}); nothing was granted; an admin frees its disk`,
-  );
+  return refusal("EIO", `the audit log cannot be written (${error.message}); nothing was granted; an admin frees its disk`);
 }

@@ -10,14 +10,7 @@ import { message_of } from "./errors.js";
 export type SocketInfo = [stream: number, listening: number, port: number, address: string, ipv6Only: number];
 
 export interface Native {
-  bindSocket(
-    stream: boolean,
-    address: string,
-    port: number,
-    ipv6Only: boolean,
-    reusePort: boolean,
-    backlog: number,
-  ): number;
+  bindSocket(stream: boolean, address: string, port: number, ipv6Only: boolean, reusePort: boolean, backlog: number): number;
   socketInfo(fd: number): SocketInfo | number;
   revokeSocket(fd: number): number;
   lockFile(fd: number): number;
@@ -45,9 +38,7 @@ function load_native(): Native {
   } catch (error) {
     throw new Error(
       `lowport: its addon cannot be loaded (${message_of(error)}). ` +
-        (process.platform === "linux"
-          ? "Build it with `npm run build`; a C compiler is needed."
-          : "It exists on Linux only."),
+        (process.platform === "linux" ? "Build it with `npm run build`; a C compiler is needed." : "It exists on Linux only."),
       { cause: error },
     );
   }

@@ -18,8 +18,7 @@ export interface Validate {
 export function describe(finding: Finding): { path: string; message: string } {
   const { instancePath, keyword, params, message = "is wrong" } = finding;
   const member = (name: unknown) => `${instancePath}/${String(name).replaceAll("~", "~0").replaceAll("/", "~1")}`;
-  if (keyword === "additionalProperties")
-    return { path: member(params["additionalProperty"]), message: "is not a known member" };
+  if (keyword === "additionalProperties") return { path: member(params["additionalProperty"]), message: "is not a known member" };
   if (keyword === "required") return { path: member(params["missingProperty"]), message: "is missing" };
   if (keyword === "enum")
     return { path: instancePath, message: `must be one of ${(params["allowedValues"] as string[]).join(", ")}` };

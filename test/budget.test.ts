@@ -131,10 +131,7 @@ const that_say = (pattern: RegExp) =>
 
 test("only helper/binder.ts binds sockets", () => {
   assert.deepEqual(that_say(/bindSocket/), ["helper/binder.ts", "shared/native.ts", "shared/native/addon.c"]);
-  assert.doesNotMatch(
-    without_comments(read("shared/native.ts")).replace(/interface Native \{[\s\S]*?\n\}/, ""),
-    /bindSocket/,
-  );
+  assert.doesNotMatch(without_comments(read("shared/native.ts")).replace(/interface Native \{[\s\S]*?\n\}/, ""), /bindSocket/);
   const c_files = that_say(/\bbind\s*\(/).filter((file) => file.endsWith(".c"));
   assert.deepEqual(c_files, ["shared/native/socket.c", "shared/native/unix.c"], "the latter binds Unix sockets alone");
 });
@@ -170,12 +167,8 @@ test("the daemon runs no programs, opens no servers of Node's and starts no work
   const banned = /^(node:)?(child_process|cluster|worker_threads|https?|http2|tls|dgram|inspector|repl|vm|wasi)(\/|$)/;
   for (const file of new Set([...daemon.own, ...sources("helper")]))
     for (const { from } of imports_of(file)) assert.doesNotMatch(from, banned, `${file} imports ${from}`);
-  const created = that_say(/\bcreateServer\b|\bnew Server\(|\.listen\(|\bWorker\b/).filter((file) =>
-    daemon.own.has(file),
-  );
-  const own_class = created.filter(
-    (file) => !(file === "helper/main.ts" && !/createServer|\.listen\(|Worker/.test(read(file))),
-  );
+  const created = that_say(/\bcreateServer\b|\bnew Server\(|\.listen\(|\bWorker\b/).filter((file) => daemon.own.has(file));
+  const own_class = created.filter((file) => !(file === "helper/main.ts" && !/createServer|\.listen\(|Worker/.test(read(file))));
   assert.deepEqual(own_class, []);
 });
 

@@ -91,11 +91,10 @@ function get(port: number): Promise<string> {
 
 /** A node that every user can run: this one, or a copy of it where it is in a private folder. */
 function node_for_all(): string {
-  const probe = spawnSync(
-    "setpriv",
-    ["--reuid", String(user_id("nobody")), "--clear-groups", process.execPath, "--version"],
-    { env: CLEAN, cwd: "/" },
-  );
+  const probe = spawnSync("setpriv", ["--reuid", String(user_id("nobody")), "--clear-groups", process.execPath, "--version"], {
+    env: CLEAN,
+    cwd: "/",
+  });
   if (probe.status === 0) return process.execPath;
   copyFileSync(process.execPath, join(folder, "node"));
   chmodSync(join(folder, "node"), 0o755);

@@ -32,8 +32,7 @@ const has = (command) => spawnSync("sh", ["-c", `command -v ${command}`], { stdi
 function require_tools() {
   const [major, minor] = process.versions.node.split(".").map(Number);
   if (major < 20 || (major === 20 && minor < 19)) fail(`Node ${process.version} is too old; 20.19 or later is needed`);
-  if (process.platform !== "linux")
-    fail("the helper and its tests need Linux; elsewhere only the client library works");
+  if (process.platform !== "linux") fail("the helper and its tests need Linux; elsewhere only the client library works");
   const missing = [
     ["cc", "a C compiler"],
     ["c++", "a C++ compiler"],

@@ -103,9 +103,6 @@ test("a server that is closed before it listens does not leave the caller waitin
     () => "rejected",
   );
   await once(server, "close");
-  assert.equal(
-    await Promise.race([settled, new Promise((resolve) => setImmediate(resolve, "waits for ever"))]),
-    "rejected",
-  );
+  assert.equal(await Promise.race([settled, new Promise((resolve) => setImmediate(resolve, "waits for ever"))]), "rejected");
   assert.ok(!Object.hasOwn(server, "emit"));
 });

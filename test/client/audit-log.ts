@@ -18,10 +18,7 @@ export function make_line(body: object, prev: string): { line: string; hash: str
 export function make_lines(reasons: readonly string[], from = 1, prev = FIRST): string[] {
   let before = prev;
   return reasons.map((reason, i) => {
-    const { line, hash } = make_line(
-      { seq: from + i, time: "2026-01-02T03:04:05.678Z", event: "call", reason },
-      before,
-    );
+    const { line, hash } = make_line({ seq: from + i, time: "2026-01-02T03:04:05.678Z", event: "call", reason }, before);
     before = hash;
     return line;
   });

@@ -68,9 +68,7 @@ const cases: Record<string, Case> = {
   },
   "an error of a name that is unknown": {
     answer: (guest, id) =>
-      guest.say(
-        line({ jsonrpc: "2.0", id, error: { code: 99, message: "new", data: { code: "ENEW", reason: "why" } } }),
-      ),
+      guest.say(line({ jsonrpc: "2.0", id, error: { code: 99, message: "new", data: { code: "ENEW", reason: "why" } } })),
     code: "ENEW",
     says: /why/,
   },

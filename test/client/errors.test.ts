@@ -85,10 +85,7 @@ test("a refusal of the helper's takes the place of the kernel's, with where it w
     address: "0.0.0.0",
     port: 25,
   });
-  const explained = explain_refusal(
-    refused,
-    new LowportError("EDQUOT", "bind", "full", { limit: "maxSockets", max: 1 }),
-  );
+  const explained = explain_refusal(refused, new LowportError("EDQUOT", "bind", "full", { limit: "maxSockets", max: 1 }));
   assert.ok(explained instanceof LowportError);
   const { code, syscall, address, port, limit, max, message } = explained;
   assert.deepEqual(

@@ -35,16 +35,11 @@ function program(file: string, text: string): string {
 }
 
 // Without its scripts, for they would build dist anew under the feet of the other tests.
-const [packed] = JSON.parse(
-  must("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", folder], REPOSITORY),
-);
+const [packed] = JSON.parse(must("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", folder], REPOSITORY));
 const files: string[] = packed.files.map(({ path }: { path: string }) => path);
 
 // npm leaves the installation out where it can have neither its cache nor the registry.
-writeFileSync(
-  join(folder, "package.json"),
-  '{ "name": "consumer", "private": true, "allowScripts": { "posix": true } }',
-);
+writeFileSync(join(folder, "package.json"), '{ "name": "consumer", "private": true, "allowScripts": { "posix": true } }');
 const flags = ["--prefer-offline", "--no-audit", "--no-fund"];
 const installed = run("npm", ["install", "--prefix", folder, ...flags, join(folder, packed.filename)]);
 const unreachable = /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENOTCACHED/.exec(installed.stderr)?.[0];

@@ -88,9 +88,7 @@ test("a log that claims to begin must begin at the chain's start", () => {
 
 for (const n of [1, 3, 5])
   test(`an edited line is found: line ${n}`, () => {
-    assert.deepEqual(found(replaced(n, (LINES[n - 1] as string).replace(/(one|three|five)/, "other"))), [
-      `${n} edited`,
-    ]);
+    assert.deepEqual(found(replaced(n, (LINES[n - 1] as string).replace(/(one|three|five)/, "other"))), [`${n} edited`]);
   });
 
 test("an edited line whose own hash was computed again is found at the next", () => {

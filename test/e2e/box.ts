@@ -55,8 +55,7 @@ const UNSHARE = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount
 
 function run(command: string, ...args: string[]): void {
   const { status, stderr, error } = spawnSync(command, args, { encoding: "utf8", env: { PATH: process.env["PATH"] } });
-  if (error !== undefined || status !== 0)
-    throw new Error(`box: ${command} ${args.join(" ")}: ${error?.message ?? stderr}`);
+  if (error !== undefined || status !== 0) throw new Error(`box: ${command} ${args.join(" ")}: ${error?.message ?? stderr}`);
 }
 
 const open_to_others = (path: string) => (statSync(path).mode & constants.S_IXOTH) !== 0;
@@ -73,8 +72,7 @@ function open_the_way(paths: readonly string[]): void {
     mkdirSync(stash(i), { recursive: true });
     run("mount", "--bind", path, stash(i));
   }
-  for (const closed of new Set(hidden.map((one) => one.closed)))
-    run("mount", "-t", "tmpfs", "-o", "mode=0755", "box", closed);
+  for (const closed of new Set(hidden.map((one) => one.closed))) run("mount", "-t", "tmpfs", "-o", "mode=0755", "box", closed);
   for (const [i, { path }] of hidden.entries()) {
     mkdirSync(path, { recursive: true });
     run("mount", "--bind", stash(i), path);
@@ -120,9 +118,7 @@ function add_users(): void {
     const names = new Set(lines.map((line) => line.split(":")[0]));
     const others = readFileSync(file, "utf8")
       .split("\n")
-      .filter(
-        (line) => line !== "" && !names.has(line.split(":")[0]) && ![...ids].some((id) => line.includes(`x${id}`)),
-      );
+      .filter((line) => line !== "" && !names.has(line.split(":")[0]) && ![...ids].some((id) => line.includes(`x${id}`)));
     writeFileSync(file, `${[...others, ...lines].join("\n")}\n`);
   }
   const nsswitch = "passwd: files\ngroup: files\nhosts: files\n";
@@ -161,11 +157,7 @@ export async function enter_box(url: string): Promise<void> {
   }
   const reason = why_not();
   if (reason !== undefined) {
-    test(
-      fileURLToPath(url),
-      { skip: `needs root for namespaces of its own: sudo npm test (${reason})` },
-      () => undefined,
-    );
+    test(fileURLToPath(url), { skip: `needs root for namespaces of its own: sudo npm test (${reason})` }, () => undefined);
     process.exitCode = 0; // else node says 13, because this file never goes on from here
     return new Promise(() => undefined);
   }

@@ -128,8 +128,5 @@ test("the helper's socket has the backlog and the family that were asked for", a
   };
   const table: string = await App.start(t, USERS.alice, program).said("listening");
   const sockets = table.trimEnd().split("\n");
-  assert.deepEqual(sockets.map((line) => line.split(/\s+/).slice(2, 4).join(" ")).toSorted(), [
-    "511 0.0.0.0:80",
-    "7 [::]:80",
-  ]);
+  assert.deepEqual(sockets.map((line) => line.split(/\s+/).slice(2, 4).join(" ")).toSorted(), ["511 0.0.0.0:80", "7 [::]:80"]);
 });

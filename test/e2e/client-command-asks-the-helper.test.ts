@@ -54,17 +54,7 @@ test("list shows one's own leases, and all of them to an operator", async (t) =>
       hold: 5,
     });
     const [head, row, ...more] = text.stdout.trimEnd().split("\n");
-    assert.deepEqual(head?.split(/ {2,}/), [
-      "LEASE",
-      "UID",
-      "PROTO",
-      "ADDRESS",
-      "PORT",
-      "STATE",
-      "HOLD",
-      "SINCE",
-      "LABEL",
-    ]);
+    assert.deepEqual(head?.split(/ {2,}/), ["LEASE", "UID", "PROTO", "ADDRESS", "PORT", "STATE", "HOLD", "SINCE", "LABEL"]);
     assert.deepEqual(row?.split(/ {2,}/), [lease, "2001", "tcp", "::", "80", "active", "5 s", since, "web-1"]);
     assert.deepEqual(more, []);
   }
@@ -109,10 +99,7 @@ test("revoke takes a socket back; not for its owner, and not twice", async (t) =
   await assert.rejects(get(80));
   assert.deepEqual(await all_leases(), []);
   assert.equal((await both_ways(USERS.olaf, ["revoke", lease], EXIT.refused)).json.error.code, "ENOENT");
-  assert.equal(
-    (await both_ways(USERS.olaf, ["revoke", "no lease"], EXIT.refused)).json.error.code,
-    "ERR_LOWPORT_INVALID_PARAMS",
-  );
+  assert.equal((await both_ways(USERS.olaf, ["revoke", "no lease"], EXIT.refused)).json.error.code, "ERR_LOWPORT_INVALID_PARAMS");
   const second = await serve(t).catch(() => undefined);
   if (second !== undefined)
     assert.deepEqual(JSON.parse((await lowport(USERS.root, ["revoke", second, "--json"])).stdout), { revoked: true });
@@ -121,8 +108,7 @@ test("revoke takes a socket back; not for its owner, and not twice", async (t) =
 test("a helper that cannot be reached is 69, no permission 77, whatever is asked", async (t) => {
   const helper = await start_helper(t);
   const commands = [["status"], ["list"], ["check", "tcp", "80"], ["revoke", "x"]];
-  for (const args of commands)
-    assert.equal((await both_ways(USERS.mallory, args, EXIT.noPermission)).json.error.code, "EACCES");
+  for (const args of commands) assert.equal((await both_ways(USERS.mallory, args, EXIT.noPermission)).json.error.code, "EACCES");
   await helper.kill();
   for (const args of commands)
     assert.equal((await both_ways(USERS.alice, args, EXIT.unreachable)).json.error.code, "ECONNREFUSED");

@@ -25,11 +25,7 @@ export async function lowport(user: User, args: readonly string[], env: Record<s
 
 /** Runs a command as text and as JSON: both must end with this code, and the JSON must be one document on one line. */
 // biome-ignore lint/suspicious/noExplicitAny: what a command answers is for the test to look at
-export async function both_ways(
-  user: User,
-  args: readonly string[],
-  code: number,
-): Promise<{ text: Outcome; json: any }> {
+export async function both_ways(user: User, args: readonly string[], code: number): Promise<{ text: Outcome; json: any }> {
   const text = await lowport(user, args);
   assert.equal(text.code, code, JSON.stringify(text));
   const again = await lowport(user, [...args, "--json"]);

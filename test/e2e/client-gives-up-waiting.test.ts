@@ -14,15 +14,7 @@ await enter_box(import.meta.url);
 type How = "bind" | "listen" | "bindUdp";
 
 /** Starts a call, gives it up when told, and shows what it has left behind. */
-const program = async ({
-  lowport,
-  node,
-  say,
-  heard,
-  describe_error,
-  open_fds,
-  arg,
-}: Context<{ how: How; timeout?: number }>) => {
+const program = async ({ lowport, node, say, heard, describe_error, open_fds, arg }: Context<{ how: How; timeout?: number }>) => {
   const { how, timeout } = arg;
   const client = await lowport.connect();
   await lowport.bind({ protocol: "tcp", port: 800 }); // so that the shared connection is there
@@ -67,10 +59,7 @@ for (const how of ["bind", "listen", "bindUdp"] as const)
       if (by === "signal") app.tell("abort");
       const error = await app.said("failed");
       if (by === "signal")
-        assert.deepEqual(
-          { reason: error.reason, message: error.message },
-          { reason: true, message: "changed my mind" },
-        );
+        assert.deepEqual({ reason: error.reason, message: error.message }, { reason: true, message: "changed my mind" });
       else {
         assert.equal(error.code, "ETIMEDOUT");
         assert.match(error.message, /\/run\/lowport\/lowport\.sock did not answer within 50 ms/);
@@ -134,9 +123,7 @@ test("AbortSignal.timeout works like any signal", async (t) => {
   const helper = await start_helper(t);
   helper.process.kill("SIGSTOP");
   const app = App.start(t, USERS.alice, async ({ lowport, say, describe_error }) => {
-    await lowport
-      .connect({ signal: AbortSignal.timeout(50) })
-      .catch((error: unknown) => say("failed", describe_error(error)));
+    await lowport.connect({ signal: AbortSignal.timeout(50) }).catch((error: unknown) => say("failed", describe_error(error)));
   });
   assert.equal((await app.said("failed")).name, "TimeoutError");
   await app.ends_well();

@@ -36,10 +36,7 @@ for (const what of ["closed", "released", "left open"] as const)
       what,
     );
     const { protocol, address, port, resumed } = await app.said("bound");
-    assert.deepEqual(
-      { protocol, address, port, resumed },
-      { protocol: "tcp", address: "::", port: 80, resumed: false },
-    );
+    assert.deepEqual({ protocol, address, port, resumed }, { protocol: "tcp", address: "::", port: 80, resumed: false });
     await app.ends_well();
     await no_leases();
   });

@@ -81,10 +81,7 @@ test("taken by another program: EADDRINUSE, from the kernel and through the help
   const high = await failure(t, USERS.alice, { how: "listen", port: 8080 });
   assert.deepEqual({ code: high.code, port: high.port }, { code: "EADDRINUSE", port: 8080 });
   const low = await failure(t, USERS.alice, { how: "listen", port: 80 });
-  assert.deepEqual(
-    { code: low.code, syscall: low.syscall, port: low.port },
-    { code: "EADDRINUSE", syscall: "listen", port: 80 },
-  );
+  assert.deepEqual({ code: low.code, syscall: low.syscall, port: low.port }, { code: "EADDRINUSE", syscall: "listen", port: 80 });
 });
 
 test("not an address of this host: EADDRNOTAVAIL", async (t) => {
@@ -106,11 +103,7 @@ test("a limit is reached: EDQUOT, which and how much", async (t) => {
 });
 
 for (const [what, code, says] of [
-  [
-    "is not there",
-    "ENOENT",
-    [/there is no lowport helper at \/run\/lowport\/lowport\.sock/, /group "lowport"/, /new login/],
-  ],
+  ["is not there", "ENOENT", [/there is no lowport helper at \/run\/lowport\/lowport\.sock/, /group "lowport"/, /new login/]],
   ["has left a stale socket", "ECONNREFUSED", [/\/run\/lowport\/lowport\.sock is not running/, /lowportd/]],
 ] as const)
   test(`the helper ${what}: ${code} from connect, EACCES from listen, both say what to do`, async (t) => {

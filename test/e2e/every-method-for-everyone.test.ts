@@ -126,10 +126,7 @@ for (const [method, rows] of Object.entries(TABLE))
         const answer = reply.error === undefined ? "ok" : (reply.error.data?.["code"] ?? reply.error.code);
         assert.equal(answer, answers[position], `${position}: ${JSON.stringify(reply)}`);
         if (answer === "ok") check?.(reply, position);
-        const record = await helper.recorded(
-          "the call",
-          (line) => line.peer?.uid === user.uid && line.method === method,
-        );
+        const record = await helper.recorded("the call", (line) => line.peer?.uid === user.uid && line.method === method);
         assert.equal(record.decision, answer === "ok" ? "allow" : "deny");
         await wire.peer.kill();
         await other.close();

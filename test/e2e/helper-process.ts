@@ -83,8 +83,7 @@ export function write_config({ config = {}, rules = [WEB_RULE], rulesD = {} }: O
   mkdirSync("/etc/lowport/rules.d", { recursive: true });
   const whole = { audit: { syslog: false }, ...config, rules };
   writeFileSync(CONFIG, JSON.stringify(whole, null, 2));
-  for (const [name, content] of Object.entries(rulesD))
-    writeFileSync(`/etc/lowport/rules.d/${name}`, JSON.stringify(content));
+  for (const [name, content] of Object.entries(rulesD)) writeFileSync(`/etc/lowport/rules.d/${name}`, JSON.stringify(content));
 }
 
 /** An audit folder without anything in it. */
@@ -220,9 +219,7 @@ export function read_audit(file = AUDIT): AuditLine[] {
     .map((line) => JSON.parse(line) as AuditLine);
 }
 
-const MEMBERS = "seq time event peer conn method id params decision rule code reason lease durationUs prev hash".split(
-  " ",
-);
+const MEMBERS = "seq time event peer conn method id params decision rule code reason lease durationUs prev hash".split(" ");
 
 /** Proves the hash chain of a log, from protocol.md alone, and the order of members. @returns how many lines it has */
 export function verify_chain(file = AUDIT, first = { seq: 0, hash: "0".repeat(64) }): number {

@@ -63,11 +63,7 @@ for (const durability of ["write", "fsync"])
     assert.equal(verify_chain(), read_audit().length);
     assert.equal(read_audit()[8]?.event, "start");
     const { uid, gid, mode } = statSync(AUDIT);
-    assert.deepEqual(
-      [uid, gid, mode & 0o137],
-      [USERS.lowport.uid, USERS.lowport.gid, 0],
-      "nothing of it is for others",
-    );
+    assert.deepEqual([uid, gid, mode & 0o137], [USERS.lowport.uid, USERS.lowport.gid, 0], "nothing of it is for others");
   });
 
 test("a torn last line is taken out, kept in the start record, and the chain verifies", async (t) => {

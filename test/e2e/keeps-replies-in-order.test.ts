@@ -21,11 +21,7 @@ test("pipelined requests are answered in order, each with its own descriptors", 
   const requests = Array.from({ length: 100 }, (_, i) => {
     const kind = kinds[i % 5] as string;
     const port = kind === "denied" ? 22 : 800 + i;
-    return request(
-      kind === "denied" ? "bind" : kind,
-      kind === "status" ? {} : { protocol: "tcp", port },
-      `${kind} ${i}`,
-    );
+    return request(kind === "denied" ? "bind" : kind, kind === "status" ? {} : { protocol: "tcp", port }, `${kind} ${i}`);
   });
   await wire.send(requests.join(""));
   const fds: number[] = [];
@@ -69,8 +65,7 @@ test("a batch has up to 16 requests; more, or none, is one -32600", async (t) =>
   await start_helper(t);
   const alice = await Peer.start(t, USERS.alice);
   const wire = await alice.connect();
-  const batch = (length: number) =>
-    Array.from({ length }, (_, i) => item(i, "bind", { protocol: "tcp", port: 800 + i }));
+  const batch = (length: number) => Array.from({ length }, (_, i) => item(i, "bind", { protocol: "tcp", port: 800 + i }));
   await wire.send(`${JSON.stringify(batch(16))}\n`);
   const { text, fds } = await wire.line();
   const replies = JSON.parse(text) as Reply[];
@@ -92,9 +87,7 @@ test("a batch has up to 16 requests; more, or none, is one -32600", async (t) =>
 test("what is wrong in a batch is answered in its place", async (t) => {
   await start_helper(t);
   const wire = await (await Peer.start(t, USERS.alice)).connect();
-  await wire.send(
-    `${JSON.stringify([1, item(1), null, [], {}, item(2, "nosuch"), { ...item(3), extra: 1 }, item("z")])}\n`,
-  );
+  await wire.send(`${JSON.stringify([1, item(1), null, [], {}, item(2, "nosuch"), { ...item(3), extra: 1 }, item("z")])}\n`);
   const replies = JSON.parse((await wire.line()).text) as Reply[];
   assert.deepEqual(
     replies.map(({ id, error }) => [id, error?.code]),
@@ -115,9 +108,7 @@ test("a notification is never executed and never answered, and is on record as r
   const helper = await start_helper(t);
   const wire = await (await Peer.start(t, USERS.alice)).connect();
   const bind = { jsonrpc: "2.0", method: "bind", params: { protocol: "tcp", port: 80 } };
-  await wire.send(
-    `${JSON.stringify(bind)}\n${JSON.stringify([bind, bind])}\n${JSON.stringify([bind, item("in batch")])}\n`,
-  );
+  await wire.send(`${JSON.stringify(bind)}\n${JSON.stringify([bind, bind])}\n${JSON.stringify([bind, item("in batch")])}\n`);
   assert.deepEqual(
     (JSON.parse((await wire.line()).text) as Reply[]).map(({ id }) => id),
     ["in batch"],

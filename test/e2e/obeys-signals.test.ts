@@ -21,11 +21,7 @@ test("SIGHUP takes new rules and operators; granted sockets stay granted", async
     config: { operators: { users: ["bob"] } },
     rules: [{ ...WEB_RULE, name: "new", users: ["bob"], ports: [81] }],
   });
-  assert.equal(
-    (await other.ask("check", { protocol: "tcp", port: 81 })).result.allowed,
-    false,
-    "not before the signal",
-  );
+  assert.equal((await other.ask("check", { protocol: "tcp", port: 81 })).result.allowed, false, "not before the signal");
   helper.process.kill("SIGHUP");
   await helper.said("reload");
   await wire.refused("bind", { protocol: "tcp", port: 443 }, 1, "EACCES");
@@ -49,10 +45,7 @@ test("SIGHUP with a bad configuration keeps the old rules, and says why in log a
   const good = readFileSync(CONFIG, "utf8");
   const bad: [() => void, RegExp][] = [
     [() => writeFileSync(CONFIG, "{"), /is not JSON/],
-    [
-      () => writeFileSync(CONFIG, good.replace('"alice"', '"nosuch"')),
-      /\/rules\/0\/users\/0: there is no user "nosuch"/,
-    ],
+    [() => writeFileSync(CONFIG, good.replace('"alice"', '"nosuch"')), /\/rules\/0\/users\/0: there is no user "nosuch"/],
     [() => chmodSync(CONFIG, 0o666), /can be written by others/],
   ];
   for (const [i, [spoil, why]] of bad.entries()) {

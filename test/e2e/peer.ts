@@ -68,8 +68,7 @@ export class Peer {
       else asked?.reject(new PeerError(answer.error, answer.message));
     });
     process.on("close", () => {
-      for (const { reject } of this.#waiting.splice(0))
-        reject(new PeerError("GONE", `the peer ended: ${this.#errors}`));
+      for (const { reject } of this.#waiting.splice(0)) reject(new PeerError("GONE", `the peer ended: ${this.#errors}`));
     });
     process.stdin?.on("error", () => undefined);
   }

@@ -158,6 +158,5 @@ test("a wrong command line exits 64; help and version exit 0", async (t) => {
   write_config();
   for (const args of [["--nosuch"], ["run", "--port", "80"], ["frobnicate"], ["run", "more"], ["run", "--config"]])
     await refuses(t, 64, /lowportd/, { args });
-  for (const args of [["--help"], ["run", "--help"], ["--version"]])
-    assert.equal((await run_helper(t, { args })).code, 0);
+  for (const args of [["--help"], ["run", "--help"], ["--version"]]) assert.equal((await run_helper(t, { args })).code, 0);
 });

@@ -12,9 +12,7 @@ await enter_box(import.meta.url);
 
 test("EDQUOT: a rule's maxSockets; a release makes room", async (t) => {
   await start_helper(t, { rules: [{ ...WEB_RULE, maxSockets: 2 }] });
-  const [one, two] = await Promise.all(
-    [USERS.alice, USERS.carol].map(async (user) => (await Peer.start(t, user)).connect()),
-  );
+  const [one, two] = await Promise.all([USERS.alice, USERS.carol].map(async (user) => (await Peer.start(t, user)).connect()));
   assert.ok(one && two);
   const { lease } = await one.bind({ port: 801 });
   await one.bind({ port: 802 });

@@ -38,11 +38,7 @@ const call = (params: string) => `{"jsonrpc":"2.0","id":1,"method":"bind","param
 const LINES: [string, string | Buffer, (number | undefined)[]][] = [
   [
     "invalid UTF-8",
-    Buffer.concat([
-      Buffer.from('{"jsonrpc":"2.0","id":1,"method":"st'),
-      Buffer.of(0xff, 0xfe, 0xc0, 0xaf),
-      Buffer.from('"}'),
-    ]),
+    Buffer.concat([Buffer.from('{"jsonrpc":"2.0","id":1,"method":"st'), Buffer.of(0xff, 0xfe, 0xc0, 0xaf), Buffer.from('"}')]),
     [-32700],
   ],
   ["a UTF-8 byte order mark", '\ufeff{"jsonrpc":"2.0","id":1,"method":"status"}', [-32700]],
@@ -69,11 +65,7 @@ const LINES: [string, string | Buffer, (number | undefined)[]][] = [
   ["params by position", call('["tcp",80]'), [-32602]],
   ["params that are a string", call('"tcp"'), [-32600]],
   ["params that are null", call("null"), [-32600]],
-  [
-    "a duplicate member: the last counts, for the policy as for the record",
-    call('{"protocol":"tcp","port":80,"port":22}'),
-    [1],
-  ],
+  ["a duplicate member: the last counts, for the policy as for the record", call('{"protocol":"tcp","port":80,"port":22}'), [1]],
   ["a deeply nested array", "[".repeat(30_000) + "]".repeat(30_000), [-32600]],
   ["deeply nested params", call(`${'{"a":'.repeat(10_000)}1${"}".repeat(10_000)}`), [-32602]],
   ["a huge number for a port", call('{"protocol":"tcp","port":1e400}'), [-32602]],

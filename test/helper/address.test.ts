@@ -43,11 +43,7 @@ function spellings(eight: readonly number[]): string[] {
   const plain = eight.map((word) => word.toString(16));
   const [high, low] = [eight[6] as number, eight[7] as number];
   const dotted = [high >> 8, high & 255, low >> 8, low & 255].join(".");
-  const texts = [
-    plain.join(":"),
-    plain.map((word) => word.padStart(4, "0")).join(":"),
-    [...plain.slice(0, 6), dotted].join(":"),
-  ];
+  const texts = [plain.join(":"), plain.map((word) => word.padStart(4, "0")).join(":"), [...plain.slice(0, 6), dotted].join(":")];
   for (let from = 0; from < 8; from++)
     for (let to = from; to < 8 && eight[to] === 0; to++)
       texts.push(`${plain.slice(0, from).join(":")}::${plain.slice(to + 1).join(":")}`);

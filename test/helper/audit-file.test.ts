@@ -1,15 +1,6 @@
 /** The audit log's file: whole appends or none, torn lines, one writer, and the chain over files that rotation left. */
 import assert from "node:assert/strict";
-import {
-  closeSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { append_whole, open_audit_file } from "../../helper/audit-file.js";

@@ -25,10 +25,7 @@ for (const address of ["127.0.0.1", "::1", "0.0.0.0", "::"])
       const fd = bind_socket(binding({ protocol, address, port, ipv6Only: address === "::" }), true);
       const tcp = Number(protocol === "tcp");
       assert.deepEqual(native().socketInfo(fd), [tcp, tcp, port, address, Number(address.includes(":"))]);
-      const flags = Number.parseInt(
-        /flags:\s*(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"))?.[1] ?? "",
-        8,
-      );
+      const flags = Number.parseInt(/flags:\s*(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"))?.[1] ?? "", 8);
       assert.equal(flags & 0o2004000, 0o2004000, "close-on-exec and non-blocking");
       closeSync(fd);
     });

@@ -126,11 +126,7 @@ test("admission comes first: before the method, the schema and the fault", async
   admit = () => {
     throw refusal("EAGAIN", "slow down", { retryAfterMs: 5 });
   };
-  for (const text of [
-    '{"jsonrpc":"2.0","method":"nope","id":1}',
-    "nonsense",
-    '{"jsonrpc":"2.0","method":"bind","id":1}',
-  ]) {
+  for (const text of ['{"jsonrpc":"2.0","method":"nope","id":1}', "nonsense", '{"jsonrpc":"2.0","method":"bind","id":1}']) {
     const { response, record } = await call_of(text);
     assert.equal(response?.error?.code, ERRORS.EAGAIN.code, text);
     assert.deepEqual([record.decision, record.code], ["deny", "EAGAIN"]);

@@ -18,8 +18,7 @@ function write_config(main: unknown, more: Record<string, unknown> = {}): string
   const file = join(folder, "lowport.json");
   writeFileSync(file, text(main), { mode: 0o644 });
   if (Object.keys(more).length > 0) mkdirSync(join(folder, "rules.d"), { mode: 0o755 });
-  for (const [name, value] of Object.entries(more))
-    writeFileSync(join(folder, "rules.d", name), text(value), { mode: 0o644 });
+  for (const [name, value] of Object.entries(more)) writeFileSync(join(folder, "rules.d", name), text(value), { mode: 0o644 });
   return file;
 }
 
@@ -73,37 +72,17 @@ for (const [what, main, ...expected] of [
     { ...BASE, rules: [rule("a", { port: 1 })] },
     /^lowport\.json: \/rules\/0\/port: is not a known member$/,
   ],
-  [
-    "__proto__",
-    '{"user":65534,"socket":{"group":65534},"rules":[],"__proto__":{}}',
-    /\/__proto__: is not a known member$/,
-  ],
+  ["__proto__", '{"user":65534,"socket":{"group":65534},"rules":[],"__proto__":{}}', /\/__proto__: is not a known member$/],
   ["a wrong mode", { ...BASE, socket: { group: 65534, mode: "660" } }, /^lowport\.json: \/socket\/mode: /],
   ["a relative path", { ...BASE, audit: { path: "audit.log" } }, /^lowport\.json: \/audit\/path: /],
   ["a limit of 0", { ...BASE, limits: { connections: 0 } }, /^lowport\.json: \/limits\/connections: /],
-  [
-    "a wrong port, told once",
-    { ...BASE, rules: [rule("a", { ports: ["x"] })] },
-    /^lowport\.json: \/rules\/0\/ports\/0: /,
-  ],
+  ["a wrong port, told once", { ...BASE, rules: [rule("a", { ports: ["x"] })] }, /^lowport\.json: \/rules\/0\/ports\/0: /],
   ["an unknown user", { ...BASE, user: "no-such-user" }, /^lowport\.json: \/user: there is no user "no-such-user"/],
   ["root as user", { ...BASE, user: "root" }, /^lowport\.json: \/user: must not be root/],
   ["0 as user", { ...BASE, user: 0 }, /^lowport\.json: \/user: must not be root/],
-  [
-    "an unknown group",
-    { ...BASE, socket: { group: "no-such-group" } },
-    /^lowport\.json: \/socket\/group: there is no group/,
-  ],
-  [
-    "an unknown operator",
-    { ...BASE, operators: { users: ["no-such-user"] } },
-    /^lowport\.json: \/operators\/users\/0: /,
-  ],
-  [
-    "two of a name",
-    { ...BASE, rules: [rule("a"), rule("a")] },
-    /^lowport\.json: \/rules\/1\/name: there is another rule "a"/,
-  ],
+  ["an unknown group", { ...BASE, socket: { group: "no-such-group" } }, /^lowport\.json: \/socket\/group: there is no group/],
+  ["an unknown operator", { ...BASE, operators: { users: ["no-such-user"] } }, /^lowport\.json: \/operators\/users\/0: /],
+  ["two of a name", { ...BASE, rules: [rule("a"), rule("a")] }, /^lowport\.json: \/rules\/1\/name: there is another rule "a"/],
   [
     "several at once",
     {
@@ -157,14 +136,10 @@ test("rules in a rules.d that others can write are not believed", options, () =>
   assert.match(faults_of(file)[0] ?? "", /rules\.d.* can be written by others/);
 });
 
-test(
-  "the group adm need not be there unless it is named by the admin; what takes a restart can be told",
-  options,
-  () => {
-    const fixed = (over: object) => load_config(write_config({ ...BASE, ...over })).fixed;
-    assert.equal(fixed({}), fixed({ limits: { connections: 5 }, rules: [rule("a")], operators: { users: [1] } }));
-    assert.notEqual(fixed({}), fixed({ user: 65533 }));
-    assert.notEqual(fixed({}), fixed({ audit: { durability: "fsync" } }));
-    assert.notEqual(fixed({}), fixed({ socket: { group: 65534, mode: "0666" } }));
-  },
-);
+test("the group adm need not be there unless it is named by the admin; what takes a restart can be told", options, () => {
+  const fixed = (over: object) => load_config(write_config({ ...BASE, ...over })).fixed;
+  assert.equal(fixed({}), fixed({ limits: { connections: 5 }, rules: [rule("a")], operators: { users: [1] } }));
+  assert.notEqual(fixed({}), fixed({ user: 65533 }));
+  assert.notEqual(fixed({}), fixed({ audit: { durability: "fsync" } }));
+  assert.notEqual(fixed({}), fixed({ socket: { group: 65534, mode: "0666" } }));
+});

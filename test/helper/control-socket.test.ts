@@ -1,15 +1,6 @@
 /** The control socket, made by root: right from its first instant, stale ones replaced, all else refused untouched. */
 import assert from "node:assert/strict";
-import {
-  chmodSync,
-  chownSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { make_control_socket } from "../../helper/control-socket.js";

@@ -64,10 +64,7 @@ test("a batch is answered element by element, up to its limit", () => {
   assert.equal(batch(MAX_BATCH).elements.length, MAX_BATCH);
   assert.ok(batch(MAX_BATCH).elements.every((element) => "request" in element));
   const many = batch(MAX_BATCH + 1);
-  assert.deepEqual(
-    [many.batch, many.elements.length, fault_number(many.elements[0] as Element)],
-    [false, 1, INVALID_REQUEST],
-  );
+  assert.deepEqual([many.batch, many.elements.length, fault_number(many.elements[0] as Element)], [false, 1, INVALID_REQUEST]);
   const mixed = read('[null,{"jsonrpc":"2.0","method":"x","id":2},[]]');
   assert.deepEqual(mixed.elements.map(fault_number), [INVALID_REQUEST, undefined, INVALID_REQUEST]);
   assert.equal(mixed.batch, true);

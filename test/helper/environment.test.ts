@@ -10,19 +10,14 @@ test("each dangerous variable is named; the rest, and empty ones, are not", () =
     ...{ UV_USE_IO_URING: "1", OPENSSL_CONF: "/tmp/x", GCONV_PATH: "/tmp" },
   };
   assert.deepEqual(dangerous_variables(set).toSorted(), Object.keys(set).toSorted());
-  assert.deepEqual(
-    dangerous_variables({ NODE_OPTIONS: "", PATH: "/bin", HOME: "/", NODE_V8_COVERAGE: "/tmp", LANG: "C" }),
-    [],
-  );
+  assert.deepEqual(dangerous_variables({ NODE_OPTIONS: "", PATH: "/bin", HOME: "/", NODE_V8_COVERAGE: "/tmp", LANG: "C" }), []);
   assert.deepEqual(dangerous_variables({}), []);
 });
 
 const LOG = `import { open_log } from "${DIST}helper/log.js"; const log = open_log();`;
 
 test("the log is JSON lines on stderr, with level and time, and what peers say under its key", () => {
-  const { status, stdout, stderr } = run_module(
-    `${LOG} log.info({ reason: "a\\nb", level: "x" }, "ready"); log.error("bad");`,
-  );
+  const { status, stdout, stderr } = run_module(`${LOG} log.info({ reason: "a\\nb", level: "x" }, "ready"); log.error("bad");`);
   const lines = stderr.split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
   assert.deepEqual([status, stdout, lines.length], [0, "", 2]);
   assert.match(stderr, /^\{"level":"info","time":"\d{4}-\d\d-\d\dT[\d:.]{12}Z","reason":"a\\nb",/);

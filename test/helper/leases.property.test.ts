@@ -65,11 +65,7 @@ function check(table: LeaseTable, accounts: Accounts, descriptors: number): void
   }
   for (const lease of leases) {
     assert.equal(table.get(lease.id), lease);
-    assert.equal(
-      lease.timer !== undefined && lease.references.size === 0,
-      lease.references.size === 0,
-      "held: a timer runs",
-    );
+    assert.equal(lease.timer !== undefined && lease.references.size === 0, lease.references.size === 0, "held: a timer runs");
     for (const [holder, references] of lease.references) {
       assert.ok(references > 0);
       assert.equal((holder as { uid: number }).uid, lease.peer.uid, "a lease never changes its user");

@@ -129,8 +129,7 @@ const REFUSED: Record<string, [expected: number, ...call: number[]]> = {
   "raw socket": [1, 41, 2, 3, 1],
 };
 
-const amd64 =
-  process.arch === "x64" ? needs_root : `NOT TESTED on ${process.arch}: the probe has the numbers of x86-64`;
+const amd64 = process.arch === "x64" ? needs_root : `NOT TESTED on ${process.arch}: the probe has the numbers of x86-64`;
 
 test("after the lock-down, low ports can be bound on the main thread and nothing else that root can, anywhere", {
   skip: amd64,

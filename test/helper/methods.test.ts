@@ -151,10 +151,7 @@ test("list: one's own, or all for an operator, with every member of its schema",
 
 test("check: for oneself, and only an operator for another", () => {
   assert.deepEqual(Object.keys(call("check", RIGHT, wanted).result).toSorted(), ["allowed", "reason", "rule"]);
-  assert.deepEqual(
-    [call("check", RIGHT, wanted).result["rule"], call("check", NONE, wanted).result["rule"]],
-    ["web", null],
-  );
+  assert.deepEqual([call("check", RIGHT, wanted).result["rule"], call("check", NONE, wanted).result["rule"]], ["web", null]);
   assert.equal(call("check", NONE, { ...wanted, uid: RIGHT }).code, "EACCES");
   assert.equal(call("check", RIGHT, { ...wanted, uid: RIGHT }).result["allowed"], true);
   assert.equal(call("check", OPERATOR, { ...wanted, uid: RIGHT }).result["allowed"], true);
@@ -181,8 +178,7 @@ test("a record that cannot be written prevents a release", () => {
   });
   const caller = { number: 1, peer: peer(OPERATOR), account: accounts.of(OPERATOR, LIMITS) };
   const state: Call = { caller, record: { event: "call" }, response: undefined };
-  for (const method of ["release", "revoke"] as const)
-    assert.throws(() => strict[method]({ lease }, state), { message: "full" });
+  for (const method of ["release", "revoke"] as const) assert.throws(() => strict[method]({ lease }, state), { message: "full" });
   assert.ok(leases.get(lease));
 });
 

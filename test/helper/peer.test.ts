@@ -67,9 +67,7 @@ test("an unmapped user is nobody, and its unmapped groups are none", { skip: nee
         ${JSON.stringify(source)}], { stdio: ["ignore", "pipe", "pipe", listener], encoding: "utf8" });
       process.stdout.write(stdout); process.stderr.write(stderr);
     }`);
-  const [other_user, other_group, groups] = stdout
-    .split("\n")
-    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  const [other_user, other_group, groups] = stdout.split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
   assert.deepEqual([other_user?.["uid"], other_user?.["unmapped"]], [65534, true], stderr);
   assert.deepEqual([other_group?.["gid"], other_group?.["unmapped"]], [65534, true]);
   assert.deepEqual([groups?.["uid"], groups?.["unmapped"], groups?.["groups"]], [0, undefined, [0]]);

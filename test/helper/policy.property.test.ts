@@ -84,8 +84,7 @@ function naive_match(entry: RuleEntry, who: Peer, what: Wanted): boolean {
   );
 }
 
-const naive = (entries: RuleEntry[], who: Peer, what: Wanted) =>
-  entries.find((entry) => naive_match(entry, who, what))?.name;
+const naive = (entries: RuleEntry[], who: Peer, what: Wanted) => entries.find((entry) => naive_match(entry, who, what))?.name;
 
 test("decides as a naive implementation does, over random rules", () => {
   fc.assert(

@@ -41,11 +41,7 @@ for (const [what, entries, who, asked, expected] of [
   ["past a range", [rule_entry({ users: [1], ports: ["80-82"] })], peer(1), wanted({ port: 83 }), undefined],
   [
     "first match wins",
-    [
-      rule_entry({ name: "a", users: [2] }),
-      rule_entry({ name: "b", users: [1] }),
-      rule_entry({ name: "c", users: [1] }),
-    ],
+    [rule_entry({ name: "a", users: [2] }), rule_entry({ name: "b", users: [1] }), rule_entry({ name: "c", users: [1] })],
     peer(1),
     wanted(),
     "b",
@@ -57,13 +53,7 @@ for (const [what, entries, who, asked, expected] of [
     wanted(),
     "group",
   ],
-  [
-    ":: with the IPv6 rule alone",
-    [rule_entry({ users: [1], addresses: ["::"] })],
-    peer(1),
-    wanted({ address: "::" }),
-    undefined,
-  ],
+  [":: with the IPv6 rule alone", [rule_entry({ users: [1], addresses: ["::"] })], peer(1), wanted({ address: "::" }), undefined],
   [
     ":: with the IPv4 rule alone",
     [rule_entry({ users: [1], addresses: ["0.0.0.0"] })],
@@ -80,10 +70,7 @@ for (const [what, entries, who, asked, expected] of [
   ],
   [
     ":: with two rules",
-    [
-      rule_entry({ name: "6", users: [1], addresses: ["::"] }),
-      rule_entry({ name: "4", users: [1], addresses: ["0.0.0.0"] }),
-    ],
+    [rule_entry({ name: "6", users: [1], addresses: ["::"] }), rule_entry({ name: "4", users: [1], addresses: ["0.0.0.0"] })],
     peer(1),
     wanted({ address: "::" }),
     "6",
@@ -136,9 +123,6 @@ test("the reason of a no names the nearest rule and all that it lacks", () => {
   );
   assert.match(reason([], peer(33)), /there are no rules/);
   const six = rule_entry({ name: "six", users: [33], addresses: ["::"] });
-  assert.match(
-    reason([six], peer(33), wanted({ address: "::" })),
-    /for 0\.0\.0\.0, which it takes too unless ipv6Only/,
-  );
+  assert.match(reason([six], peer(33), wanted({ address: "::" })), /for 0\.0\.0\.0, which it takes too unless ipv6Only/);
   assert.match(reason([web], { ...peer(33), unmapped: true }), /does not know in the helper's user namespace/);
 });

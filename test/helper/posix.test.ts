@@ -20,36 +20,13 @@ test("a number is always a user, named or not, and its group is its own", () => 
   assert.deepEqual(find_group(3_999_999_999), { gid: 3_999_999_999, members: [] });
 });
 
-for (const wrong of [
-  "",
-  "root\0x",
-  "no such",
-  "no-such-user",
-  "-1",
-  "0x0",
-  " root",
-  "4294967296",
-  "4294967295",
-  "99999999999",
-])
+for (const wrong of ["", "root\0x", "no such", "no-such-user", "-1", "0x0", " root", "4294967296", "4294967295", "99999999999"])
   test(`${JSON.stringify(wrong)} is nobody`, () => {
     assert.equal(find_user(wrong), undefined);
     assert.equal(find_group(wrong), undefined);
   });
 
-for (const wrong of [
-  -1,
-  0.5,
-  Number.NaN,
-  Number.POSITIVE_INFINITY,
-  2 ** 32,
-  2 ** 32 - 1,
-  2 ** 32 - 2,
-  undefined,
-  null,
-  {},
-  true,
-])
+for (const wrong of [-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 32, 2 ** 32 - 1, 2 ** 32 - 2, undefined, null, {}, true])
   test(`${inspect(wrong)} is nobody, and least of all root`, () => {
     for (const find of [find_user, find_group] as ((value: unknown) => unknown)[]) {
       let found: unknown;
@@ -64,13 +41,10 @@ for (const wrong of [
 
 test("nothing but root's own names and 0 is root", () => {
   fc.assert(
-    fc.property(
-      fc.oneof(fc.string(), fc.nat(), fc.string({ unit: "binary" }), fc.stringMatching(/^r?o?ot\W*$/)),
-      (text) => {
-        if (text !== "root" && Number(text) !== 0) assert.notEqual(find_user(text)?.uid, 0);
-        if (typeof text === "string" && text.includes("\0")) assert.equal(find_user(text), undefined);
-      },
-    ),
+    fc.property(fc.oneof(fc.string(), fc.nat(), fc.string({ unit: "binary" }), fc.stringMatching(/^r?o?ot\W*$/)), (text) => {
+      if (text !== "root" && Number(text) !== 0) assert.notEqual(find_user(text)?.uid, 0);
+      if (typeof text === "string" && text.includes("\0")) assert.equal(find_user(text), undefined);
+    }),
   );
 });
 

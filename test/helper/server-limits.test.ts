@@ -21,9 +21,7 @@ test("too many connections of a user: told why, and closed", async () => {
   assert.deepEqual([error?.code, error?.data["limit"], error?.data["max"]], [4, "connectionsPerUid", 2]);
   assert.equal(await peers[2].line(), "closed");
   assert.equal((await peers[0].ask("status")).result?.["connections"], 2);
-  assert.ok(
-    records().some(({ event, decision, code }) => event === "connect" && decision === "deny" && code === "EDQUOT"),
-  );
+  assert.ok(records().some(({ event, decision, code }) => event === "connect" && decision === "deny" && code === "EDQUOT"));
   for (const peer of peers) peer.close();
 });
 

@@ -14,8 +14,7 @@ const RULE = rule_entry({ users: [UID], ports: ["1-65535"], reusePort: true, pro
 let running: TestServer | undefined;
 const start = (...args: Parameters<typeof start_server>): TestServer => (running = start_server(...args));
 const tcp = (port: number, over: object = {}) => ({ protocol: "tcp", port, address: "127.0.0.1", ...over });
-const request = (id: number, method = "status", params: object = {}) =>
-  JSON.stringify({ jsonrpc: "2.0", method, params, id });
+const request = (id: number, method = "status", params: object = {}) => JSON.stringify({ jsonrpc: "2.0", method, params, id });
 const some_turns = async () => {
   for (let i = 0; i < 5; i++) await new Promise(setImmediate);
 };
@@ -41,10 +40,7 @@ test("a granted socket comes with its reply, listens, and is recorded before it 
   const port = free_port();
   const { result = {} } = await peer.ask("bind", tcp(port));
   const last = records().at(-1) ?? {};
-  assert.deepEqual(
-    [last["event"], last["decision"], last["rule"], last["lease"]],
-    ["call", "allow", "web", result["lease"]],
-  );
+  assert.deepEqual([last["event"], last["decision"], last["rule"], last["lease"]], ["call", "allow", "web", result["lease"]]);
   assert.deepEqual([result["fds"], result["port"], result["resumed"], peer.fds.length], [1, port, false, 1]);
   assert.deepEqual(native().socketInfo(peer.fds[0] as number), [1, 1, port, "127.0.0.1", 0]);
   const socket = connect(port, "127.0.0.1");
@@ -83,12 +79,7 @@ test("a batch is one array in order, its descriptors too; 17 are refused; a noti
   const peer = peer_of();
   const ports = [free_port(), free_port()] as const;
   const notification = JSON.stringify({ jsonrpc: "2.0", method: "status" });
-  const batch = [
-    request(1, "bind", tcp(ports[0])),
-    notification,
-    request(2, "nope"),
-    request(3, "bind", tcp(ports[1])),
-  ];
+  const batch = [request(1, "bind", tcp(ports[0])), notification, request(2, "nope"), request(3, "bind", tcp(ports[1]))];
   peer.send(`[${batch.join(",")}]\n[${notification}]\n${notification}\n`);
   const replies = (await peer.line()) as Reply[];
   assert.deepEqual(

@@ -51,8 +51,7 @@ test("distrusts symbolic links, the last component's and others'", { skip: needs
   const { folder, sub, file } = make_file();
   symlinkSync(file, join(folder, "link"));
   symlinkSync(sub, join(folder, "way"));
-  for (const path of [join(folder, "link"), join(folder, "way/file")])
-    assert.match(distrust(path) ?? "", /is a symbolic link/);
+  for (const path of [join(folder, "link"), join(folder, "way/file")]) assert.match(distrust(path) ?? "", /is a symbolic link/);
 });
 
 test("only plain absolute paths", () => {

@@ -36,18 +36,12 @@ const any_line = fc.uint8Array({ maxLength: 20 }).map((bytes) => bytes.map((byte
 
 test("any split of a stream into chunks gives the same lines", () => {
   fc.assert(
-    fc.property(
-      fc.array(any_line, { maxLength: 8 }),
-      any_line,
-      fc.array(fc.nat()),
-      fc.nat(3),
-      (lines, rest, cuts, take) => {
-        const bytes = Buffer.concat([...lines.flatMap((line) => [line, Buffer.from("\n")]), rest]);
-        const expected = lines.map((line) => Buffer.from(line).toString("latin1"));
-        assert.deepEqual(lines_of(bytes, cuts), expected);
-        assert.deepEqual(lines_of(bytes, cuts, undefined, take), expected, "also where lines wait over several reads");
-      },
-    ),
+    fc.property(fc.array(any_line, { maxLength: 8 }), any_line, fc.array(fc.nat()), fc.nat(3), (lines, rest, cuts, take) => {
+      const bytes = Buffer.concat([...lines.flatMap((line) => [line, Buffer.from("\n")]), rest]);
+      const expected = lines.map((line) => Buffer.from(line).toString("latin1"));
+      assert.deepEqual(lines_of(bytes, cuts), expected);
+      assert.deepEqual(lines_of(bytes, cuts, undefined, take), expected, "also where lines wait over several reads");
+    }),
     { numRuns: 500 },
   );
 });

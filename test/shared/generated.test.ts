@@ -41,8 +41,7 @@ test("every method has a validator that refuses unknown members, and there is no
     const full: Record<string, unknown> = {};
     for (const [member, { type, enum: values, minimum }] of Object.entries(schema.properties ?? {}))
       full[member] =
-        values?.[0] ??
-        (type === "integer" ? (minimum ?? 1) : type === "boolean" ? true : member === "address" ? "::1" : "abc");
+        values?.[0] ?? (type === "integer" ? (minimum ?? 1) : type === "boolean" ? true : member === "address" ? "::1" : "abc");
     assert.equal(validate(full), true, `${name} ${JSON.stringify(validate.errors)}`);
     for (const more of ["uid2", "", "__proto__", "constructor", "toString"]) {
       const smuggled = JSON.parse(
@@ -55,8 +54,7 @@ test("every method has a validator that refuses unknown members, and there is no
     }
     for (const member of schema.required ?? [])
       assert.equal(validate({ ...full, [member]: undefined }), false, `${name}/${member}`);
-    for (const wrong of [null, [], "x", 1, true])
-      assert.equal(validate(wrong), false, `${name} ${JSON.stringify(wrong)}`);
+    for (const wrong of [null, [], "x", 1, true]) assert.equal(validate(wrong), false, `${name} ${JSON.stringify(wrong)}`);
   }
 });
 
@@ -81,8 +79,7 @@ for (const [value, fits] of [
   [{ protocol: "tcp", port: 80, label: "a b" }, false],
   [{ protocol: "tcp", port: 80, label: "a\n" }, false],
 ] as const)
-  test(`bind params ${JSON.stringify(value)} ${fits ? "fit" : "do not fit"}`, () =>
-    assert.equal(params.bind(value), fits));
+  test(`bind params ${JSON.stringify(value)} ${fits ? "fit" : "do not fit"}`, () => assert.equal(params.bind(value), fits));
 
 test("the generated validators agree with Ajv at run time, over random params", () => {
   const ajv = new Ajv({ strict: true, allowUnionTypes: true });

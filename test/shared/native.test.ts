@@ -9,7 +9,7 @@ import { test } from "node:test";
 import { inspect } from "node:util";
 import * as fc from "fast-check";
 import { errno_name, type Native, native, type SocketInfo } from "../../shared/native.js";
-import { count_descriptors, DIST, free_port, run_module, temp_folder } from "../fixtures.js";
+import { count_descriptors, DIST, free_port, needs_root, run_module, temp_folder } from "../fixtures.js";
 
 const { errno } = constants;
 const fresh = native();
@@ -85,10 +85,7 @@ test("bindSocket: tcp and udp, IPv4, IPv6 and both, listening or not", () => {
         const expected = [stream, stream && backlog > 0, address, only];
         assert.deepEqual([is_stream === 1, listening === 1, bound, v6only === 1], expected);
         assert.ok(port > 0);
-        const flags = Number.parseInt(
-          /flags:\s*(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"))?.[1] ?? "",
-          8,
-        );
+        const flags = Number.parseInt(/flags:\s*(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"))?.[1] ?? "", 8);
         assert.equal(flags & 0o2004000, 0o2004000, "close-on-exec and non-blocking");
         closeSync(fd);
       }
@@ -101,8 +98,7 @@ test("bindSocket: what the kernel or the arguments forbid is -errno, and nothing
   const bind = (address: string, at = 0) => native().bindSocket(true, address, at, false, false, 1);
   assert.equal(bind("127.0.0.1", port), -errno.EADDRINUSE);
   assert.equal(bind("192.0.2.1"), -errno.EADDRNOTAVAIL);
-  for (const address of ["", "localhost", "127.1", "::1%lo", "1.2.3.4 "])
-    assert.equal(bind(address), -errno.EINVAL, address);
+  for (const address of ["", "localhost", "127.1", "::1%lo", "1.2.3.4 "]) assert.equal(bind(address), -errno.EINVAL, address);
   for (const bad of [-1, 65_536, 2 ** 31 - 1]) assert.equal(bind("127.0.0.1", bad), -errno.EINVAL);
   assert.throws(() => bind("1".repeat(46)), TypeError);
   assert.throws(() => bind("127.0.0.1\0"), TypeError);
@@ -114,20 +110,13 @@ test("bindSocket: random arguments give a descriptor of just that socket, or -er
   const address = fc.oneof(fc.ipV4(), fc.ipV6(), fc.constantFrom("127.0.0.1", "::1", "::", "0.0.0.0"));
   const before = count_descriptors();
   fc.assert(
-    fc.property(
-      fc.boolean(),
-      address,
-      fc.boolean(),
-      fc.boolean(),
-      fc.integer(),
-      (stream, text, only, reuse, backlog) => {
-        const fd = native().bindSocket(stream, text, 0, only, reuse, backlog);
-        if (fd < 0) return;
-        const info = native().socketInfo(fd) as SocketInfo;
-        closeSync(fd);
-        assert.deepEqual([info[0] === 1, info[1] === 1], [stream, stream && backlog > 0]);
-      },
-    ),
+    fc.property(fc.boolean(), address, fc.boolean(), fc.boolean(), fc.integer(), (stream, text, only, reuse, backlog) => {
+      const fd = native().bindSocket(stream, text, 0, only, reuse, backlog);
+      if (fd < 0) return;
+      const info = native().socketInfo(fd) as SocketInfo;
+      closeSync(fd);
+      assert.deepEqual([info[0] === 1, info[1] === 1], [stream, stream && backlog > 0]);
+    }),
   );
   assert.equal(count_descriptors(), before);
 });

@@ -77,10 +77,10 @@ const SETUP = `import { openSync, writeFileSync } from "node:fs";
 `;
 
 test("keep_alive(false) lets the process exit, though it watches", () => {
-  const { status, signal, stderr } = run_module(
-    `${SETUP} watch(server, READABLE, () => undefined); keep_alive(false);`,
-    ["timeout", "20"],
-  );
+  const { status, signal, stderr } = run_module(`${SETUP} watch(server, READABLE, () => undefined); keep_alive(false);`, [
+    "timeout",
+    "20",
+  ]);
   assert.deepEqual([status, signal], [0, null], stderr);
 });
 

@@ -12,8 +12,7 @@ for (const [finding, path, message] of [
   [{ keyword: "type", params: {}, message: "must be string" }, "/x", "must be string"],
   [{ keyword: "other", params: {} }, "/x", "is wrong"],
 ] as const)
-  test(`describes ${finding.keyword}`, () =>
-    assert.deepEqual(describe({ instancePath: "/x", ...finding }), { path, message }));
+  test(`describes ${finding.keyword}`, () => assert.deepEqual(describe({ instancePath: "/x", ...finding }), { path, message }));
 
 test("a refusal has the number of its name, its reason and what else is known", () => {
   for (const name of Object.keys(ERRORS) as ErrorName[]) {
