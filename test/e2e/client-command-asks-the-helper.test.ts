@@ -123,7 +123,7 @@ test("a helper that cannot be reached is 69, no permission 77, whatever is asked
   const commands = [["status"], ["list"], ["check", "tcp", "80"], ["revoke", "x"]];
   for (const args of commands)
     assert.equal((await both_ways(USERS.mallory, args, EXIT.noPermission)).json.error.code, "EACCES");
-  await helper.kill();
+  await helper.stop("SIGKILL");
   for (const args of commands)
     assert.equal((await both_ways(USERS.alice, args, EXIT.unreachable)).json.error.code, "ECONNREFUSED");
   rmSync("/run/lowport/lowport.sock");

@@ -83,7 +83,7 @@ test("it ends by itself while the helper is away, for the retry timers do not ho
     say("bound");
   });
   await app.said("bound");
-  await helper.kill();
+  await helper.stop("SIGKILL");
   assert.deepEqual(await app.said("disconnect"), { code: "ECONNRESET", syscall: "read" });
   await app.ends_well();
   assert.equal(app.events.at(-1)?.event, "exit");
