@@ -11,16 +11,7 @@ import { DEFAULT_SOCKET } from "../shared/protocol.js";
 import { await_replies, Channel } from "./channel.js";
 import { error_from_reply, LowportError, unreachable } from "./errors.js";
 import { as_response, is_reply, type Reply } from "./reply.js";
-import type { BindOptions, BoundSocket, CallOptions } from "./types.js";
-
-interface ClientEvents {
-  /** The helper went away; the sockets go on serving. */
-  disconnect: [LowportError];
-  /** Connected again, with all leases that could be had back. */
-  reconnect: [];
-  /** A lease could not be had back: the socket goes on serving, but is no longer on the helper's list. */
-  lost: [BoundSocket, LowportError];
-}
+import type { BindOptions, BoundSocket, CallOptions, ClientEvents } from "./types.js";
 
 interface Waiting {
   readonly method: string;
@@ -32,6 +23,8 @@ interface Waiting {
 const DEFAULT_TIMEOUT_MS = 10_000;
 /** Milliseconds between attempts to connect again: doubled from the first to the last. */
 const RETRY_MS = { first: 100, last: 5_000 };
+/** Refusals that may be over at the next attempt. */
+const PASSING = new Set(["EAGAIN", "EIO", "EMFILE", "ESHUTDOWN", "ETIMEDOUT"]);
 /** Milliseconds until connecting is tried again while the helper's queue is full. */
 const QUEUE_FULL_RETRY_MS = 20;
 
@@ -43,6 +36,8 @@ export class Client extends EventEmitter<ClientEvents> {
   readonly #rpc = new JSONRPCClient((request: object) => this.#require_channel().send(request));
   readonly #waiting = new Map<number, Waiting>();
   readonly #leases = new Map<BoundSocket, Params<"bind">>();
+  /** Leases of a connection that is gone, to be asked for again. */
+  readonly #to_resume = new Set<BoundSocket>();
   #channel: Channel | undefined;
   #connecting: Promise<void> | undefined;
   #fatal: LowportError | undefined;
@@ -109,6 +104,7 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#rpc.rejectAllPendingRequests(error.reason);
     if (this.#closed) return;
     this.emit("disconnect", error);
+    for (const socket of this.#leases.keys()) this.#to_resume.add(socket);
     if (this.#leases.size > 0) this.#plan_reconnect(RETRY_MS.first);
   }
 
@@ -226,18 +222,28 @@ export class Client extends EventEmitter<ClientEvents> {
       if (!this.#closed) this.#plan_reconnect(Math.min(2 * delay, RETRY_MS.last));
       return;
     }
-    for (const [socket, params] of this.#leases) {
+    for (const socket of this.#to_resume) {
+      const params = this.#leases.get(socket);
       try {
-        const { result, fds } = await this.#call("bind", params, {});
-        for (const fd of fds) closeSync(fd); // ours is the same socket
-        if (this.#leases.has(socket)) Object.assign(socket, { lease: result.lease });
-        else this.#send_and_forget("release", { lease: result.lease });
+        if (params !== undefined) await this.#resume(socket, params);
       } catch (error) {
         if (this.#channel === undefined) return; // gone again: on_close has planned the next attempt
+        if (PASSING.has((error as LowportError).code)) return this.#plan_reconnect(Math.min(2 * delay, RETRY_MS.last));
         this.#leases.delete(socket);
         this.emit("lost", socket, error as LowportError);
       }
+      this.#to_resume.delete(socket);
     }
     if (!this.#closed) this.emit("reconnect");
+  }
+
+  async #resume(socket: BoundSocket, params: Params<"bind">): Promise<void> {
+    const { result, fds } = await this.#call("bind", params, {});
+    for (const fd of fds) closeSync(fd); // the program has it
+    // Another socket than the program's would take connections that nobody accepts.
+    const other = params.reusePort === true && !result.resumed;
+    if (other || !this.#leases.has(socket)) this.#send_and_forget("release", { lease: result.lease });
+    if (other) throw new LowportError("EADDRINUSE", "bind", "the helper no longer knows this socket, which serves on");
+    Object.assign(socket, { lease: result.lease });
   }
 }

@@ -12,7 +12,7 @@ export type { LeaseEntry } from "../shared/methods.js";
 export { Client } from "./client.js";
 export { LowportError } from "./errors.js";
 export { type Listening, type ListenOptions, listen } from "./listen.js";
-export type { BindOptions, BoundSocket, CallOptions, ConnectOptions } from "./types.js";
+export type { BindOptions, BoundSocket, CallOptions, ClientEvents, ConnectOptions } from "./types.js";
 export { bindUdp, type UdpOptions } from "./udp.js";
 
 /**

@@ -1,5 +1,6 @@
 /** What is given to the library and what comes back. */
 import type { Params } from "../shared/methods.js";
+import type { LowportError } from "./errors.js";
 
 export interface CallOptions {
   /** Gives up waiting; a socket granted meanwhile is given back. */
@@ -28,4 +29,14 @@ export interface BoundSocket {
   readonly fd: number;
   /** Gives the lease back: the helper closes its copy. Does nothing to `fd`. Never rejects. */
   release(): Promise<void>;
+}
+
+/** What a Client emits. */
+export interface ClientEvents {
+  /** The helper went away; the sockets go on serving. */
+  disconnect: [LowportError];
+  /** Connected again, with all leases that could be had back. */
+  reconnect: [];
+  /** A lease could not be had back: the socket goes on serving, but is no longer on the helper's list. */
+  lost: [BoundSocket, LowportError];
 }

@@ -123,11 +123,6 @@ export class App {
   fd_count(): number {
     return readdirSync(`/proc/${this.pid}/fd`).length;
   }
-
-  /** R running, S sleeping, T stopped, Z ended and not yet waited for. */
-  get state(): string {
-    return /^State:\s+(\w)/m.exec(readFileSync(`/proc/${this.pid}/status`, "utf8"))?.[1] ?? "";
-  }
 }
 
 /** All leases, as root sees them; waits where the helper says that root asks too often. */
@@ -149,6 +144,12 @@ export async function no_leases(): Promise<void> {
     leases = await all_leases();
     return leases.length === 0;
   }).catch((error: Error) => assert.fail(`${error.message}: ${JSON.stringify(leases)}`));
+}
+
+/** Stops a process for a while, and waits until it does stand still. */
+export async function freeze({ pid }: { readonly pid: number }): Promise<void> {
+  process.kill(pid, "SIGSTOP");
+  await until("it stands still", () => /^State:\s+T/m.test(readFileSync(`/proc/${pid}/status`, "utf8")));
 }
 
 /** Body of a GET over a connection of its own. @throws what the connection gives */

@@ -7,7 +7,7 @@ import { rmSync } from "node:fs";
 import { type TestContext, test } from "node:test";
 import { EXIT, VERSION } from "../../shared/protocol.js";
 import { enter_box, USERS } from "./box.js";
-import { App, all_leases, get } from "./client-app.js";
+import { App, all_leases, freeze, get } from "./client-app.js";
 import { both_ways, lowport } from "./client-command.js";
 import { AUDIT, start_helper, WEB_RULE } from "./helper-process.js";
 
@@ -109,7 +109,7 @@ test("a helper that cannot be reached is 69, no permission 77, whatever is asked
   const helper = await start_helper(t);
   const commands = [["status"], ["list"], ["check", "tcp", "80"], ["revoke", "x"]];
   for (const args of commands) assert.equal((await both_ways(USERS.mallory, args, EXIT.noPermission)).json.error.code, "EACCES");
-  await helper.kill();
+  await helper.stop("SIGKILL");
   for (const args of commands)
     assert.equal((await both_ways(USERS.alice, args, EXIT.unreachable)).json.error.code, "ECONNREFUSED");
   rmSync("/run/lowport/lowport.sock");
@@ -118,7 +118,7 @@ test("a helper that cannot be reached is 69, no permission 77, whatever is asked
 
 test("a helper that accepts and hangs cannot be reached either: 69", async (t) => {
   const helper = await start_helper(t);
-  helper.process.kill("SIGSTOP");
+  await freeze(helper);
   const { code, stderr } = await lowport(USERS.alice, ["status"]);
   assert.match(stderr, /did not answer within/);
   assert.equal(code, EXIT.unreachable);

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { enter_box, USERS } from "./box.js";
-import { App, get, no_leases } from "./client-app.js";
+import { App, freeze, get, no_leases } from "./client-app.js";
 import type { Context } from "./client-app-main.js";
 import { start_helper } from "./helper-process.js";
 
@@ -53,7 +53,7 @@ for (const how of ["bind", "listen", "bindUdp"] as const)
       const helper = await start_helper(t);
       const app = App.start(t, USERS.alice, program, by === "timeout" ? { how, timeout: 50 } : { how });
       await app.said("ready");
-      helper.process.kill("SIGSTOP");
+      await freeze(helper);
       app.tell("go");
       await app.said("asked");
       if (by === "signal") app.tell("abort");
@@ -121,7 +121,7 @@ test("a signal that is aborted after all is done changes nothing", async (t) => 
 
 test("AbortSignal.timeout works like any signal", async (t) => {
   const helper = await start_helper(t);
-  helper.process.kill("SIGSTOP");
+  await freeze(helper);
   const app = App.start(t, USERS.alice, async ({ lowport, say, describe_error }) => {
     await lowport.connect({ signal: AbortSignal.timeout(50) }).catch((error: unknown) => say("failed", describe_error(error)));
   });

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { enter_box, USERS } from "./box.js";
-import { App, all_leases, get, no_leases } from "./client-app.js";
+import { App, all_leases, freeze, get, no_leases } from "./client-app.js";
 import type { Context } from "./client-app-main.js";
 import { start_helper, until } from "./helper-process.js";
 
@@ -108,7 +108,7 @@ for (const [port, via] of [
 
 test("a thread that is terminated in the middle of a call does no harm", async (t) => {
   const helper = await start_helper(t);
-  helper.process.kill("SIGSTOP");
+  await freeze(helper);
   const app = App.start(t, USERS.alice, async ({ lowport, node, say, heard, main }) => {
     if (!node.worker_threads.isMainThread) {
       const asked = lowport.bind({ protocol: "tcp", port: 443 });

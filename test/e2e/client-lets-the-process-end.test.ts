@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { enter_box, USERS } from "./box.js";
-import { App, all_leases, no_leases } from "./client-app.js";
+import { App, all_leases, freeze, no_leases } from "./client-app.js";
 import { start_helper } from "./helper-process.js";
 
 await enter_box(import.meta.url);
@@ -80,7 +80,7 @@ test("it ends by itself while the helper is away, for the retry timers do not ho
     say("bound");
   });
   await app.said("bound");
-  await helper.kill();
+  await helper.stop("SIGKILL");
   assert.deepEqual(await app.said("disconnect"), { code: "ECONNRESET", syscall: "read" });
   await app.ends_well();
   assert.equal(app.events.at(-1)?.event, "exit");
@@ -88,7 +88,7 @@ test("it ends by itself while the helper is away, for the retry timers do not ho
 
 test("a call that waits for its reply does keep it", async (t) => {
   const helper = await start_helper(t);
-  helper.process.kill("SIGSTOP");
+  await freeze(helper);
   const app = App.start(t, USERS.alice, ({ lowport, say }) => {
     say("asking");
     void lowport.bind({ protocol: "tcp", port: 80 }).then(({ port }) => say("bound", port));

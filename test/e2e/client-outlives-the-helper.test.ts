@@ -5,18 +5,18 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { enter_box, USERS } from "./box.js";
-import { App, all_leases, get } from "./client-app.js";
+import { App, all_leases, freeze, get } from "./client-app.js";
 import type { Context } from "./client-app-main.js";
 import { start_helper, WEB_RULE } from "./helper-process.js";
 
 await enter_box(import.meta.url);
 
-const serve = async ({ lowport, node, say, heard, arg }: Context<{ reusePort: boolean }>) => {
+const serve = async ({ lowport, node, say, heard, arg }: Context<{ reusePort: boolean; port: number }>) => {
   const client = new lowport.Client();
   client.on("disconnect", ({ code, message }) => say("disconnect", { code, message }));
   client.on("reconnect", () => say("reconnect"));
   client.on("lost", ({ port }, { code }) => say("lost", { port, code }));
-  const { fd } = await client.bind({ protocol: "tcp", port: 80, ...arg });
+  const { fd } = await client.bind({ protocol: "tcp", ...arg });
   const server = node.http.createServer((_, response) => response.end("served")).listen({ fd });
   await node.events.once(server, "listening");
   say("listening");
@@ -28,7 +28,7 @@ const serve = async ({ lowport, node, say, heard, arg }: Context<{ reusePort: bo
 for (const signal of ["SIGTERM", "SIGKILL"] as const)
   test(`${signal} to the helper, and it comes back: the app serves throughout and connects again`, async (t) => {
     const first = await start_helper(t);
-    const app = App.start(t, USERS.alice, serve, { reusePort: false });
+    const app = App.start(t, USERS.alice, serve, { reusePort: false, port: 80 });
     await app.said("listening");
     for (let round = 1, helper = first; round <= 2; round++) {
       await helper.stop(signal);
@@ -78,25 +78,26 @@ test("a call that was on its way when the helper died is told so", async (t) => 
     say("answer", await asked);
   });
   await app.said("ready");
-  helper.process.kill("SIGSTOP");
+  await freeze(helper);
   app.tell("go");
   await app.said("asked");
   await helper.stop("SIGKILL");
-  const { code, message } = await app.said("answer");
-  assert.equal(code, "ECONNRESET");
+  const answer = await app.said("answer");
+  const { code, message } = answer;
+  assert.equal(code, "ECONNRESET", JSON.stringify(answer));
   assert.match(message, /the lowport helper/);
 });
 
 test("a socket with reusePort is not doubled by a restart of the helper: every client is served", async (t) => {
   const helper = await start_helper(t, { rules: [{ ...WEB_RULE, reusePort: true }] });
-  const app = App.start(t, USERS.alice, serve, { reusePort: true, port: 871 });
+  const app = App.start(t, USERS.alice, serve, { reusePort: true, port: 801 });
   await app.said("listening");
   await helper.stop();
   await app.said("disconnect");
   await start_helper(t, { keep: true });
   await Promise.race([app.said("reconnect"), app.said("lost")]);
   // A second listener on the port that nobody accepts from would get its share of these.
-  const answers = Promise.all(Array.from({ length: 32 }, () => get(871)));
+  const answers = Promise.all(Array.from({ length: 32 }, () => get(801)));
   const stuck = new Promise<never>((_, reject) => {
     const timer = setTimeout(() => reject(new Error("some clients are not served")), 5000);
     t.after(() => clearTimeout(timer));
