@@ -14,6 +14,9 @@ export const is_root = process.getuid?.() === 0;
 /** For `{ skip }`: false, or why the test cannot run. */
 export const needs_root = is_root ? false : "NOT ROOT: this part is not tested";
 
+/** For `run_module`: as a user without rights, whoever runs the tests. */
+export const AS_NOBODY: readonly string[] = is_root ? ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] : [];
+
 /** The folder `dist`, and the repository. */
 export const DIST = fileURLToPath(new URL("../", import.meta.url));
 export const REPOSITORY = fileURLToPath(new URL("../../", import.meta.url));

@@ -61,7 +61,17 @@ function make_copy(major: string, home: string, env: NodeJS.ProcessEnv): { copy:
   const copy = join(CACHE, `run-${major}`);
   rmSync(copy, { recursive: true, force: true });
   mkdirSync(join(copy, "node_modules"), { recursive: true });
-  for (const name of ["package.json", "package-lock.json", "dist", "helper", "client", "shared", "test", "README.md"])
+  for (const name of [
+    "package.json",
+    "package-lock.json",
+    "dist",
+    "helper",
+    "client",
+    "shared",
+    "test",
+    "README.md",
+    "SECURITY.md",
+  ])
     if (existsSync(join(REPOSITORY, name))) cpSync(join(REPOSITORY, name), join(copy, name), { recursive: true });
   const modules = join(REPOSITORY, "node_modules");
   for (const name of readdirSync(modules))
@@ -123,7 +133,7 @@ function try_major(major: string): Row {
   const addon = run_tests(node, ADDON_TESTS, copy, env);
   const all = readdirSync(join(copy, "dist/test"), { recursive: true })
     .map((name) => `dist/test/${String(name)}`)
-    .filter((file) => file.endsWith(".test.js") && !/\/e2e\/|\/client\/|sanitize/.test(file));
+    .filter((file) => file.endsWith(".test.js") && !/sanitize|client\/package/.test(file));
   const tests = run_tests(node, posix ? all.toSorted() : WITHOUT_POSIX, copy, env);
   return {
     node: version,
