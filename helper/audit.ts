@@ -111,10 +111,10 @@ export class AuditLog {
   /** Writes what is staged. @throws what the kernel says; then what is not owed is lost */
   write(): void {
     if (this.#staged.length === 0) return;
-    this.#replace_removed();
-    this.#lines = "";
-    this.#next = this.#head;
     try {
+      this.#replace_removed();
+      this.#lines = "";
+      this.#next = this.#head;
       for (const { time, record } of this.#staged) {
         const { event, peer, conn, method, id, params, decision, rule, code, reason, lease, durationUs } = record;
         const who = peer && { pid: peer.pid, uid: peer.uid, gid: peer.gid, groups: peer.groups };

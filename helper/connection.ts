@@ -142,7 +142,8 @@ export class Connection implements Caller {
 
   #take_later(ms: number): void {
     clearTimeout(this.#later);
-    this.#later = setTimeout(() => this.take_lines(), Math.max(ms, 0));
+    if (ms > 0) this.#later = setTimeout(() => this.take_lines(), ms);
+    else setImmediate(() => this.take_lines());
   }
 
   /** A line that has begun must end in time; the clock starts at its first byte, and stands while we do not read. */
