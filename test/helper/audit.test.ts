@@ -1,6 +1,6 @@
 /** The audit log: the chain as the protocol has it, records that are owed or lost, fsync's order, and rotation. */
 import assert from "node:assert/strict";
-import { readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, rmdirSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import * as fc from "fast-check";
@@ -222,4 +222,33 @@ test("heads go out every thousand records and when asked", () => {
   const { hash = "" } = unseal(Buffer.from(readFileSync(path, "utf8").trimEnd().split("\n").at(-1) ?? "")) ?? {};
   assert.equal(heads.at(-1), `audit head seq=2500 hash=${hash} file=${path}`);
   assert.ok(statSync(path).size > 0);
+});
+
+test("a log that was removed goes on in a new file; while that cannot be, calls are lost and nothing else is", (t) => {
+  const path = new_path();
+  const audit = new AuditLog(path, "write");
+  audit.stage({ event: "start", reason: "first" });
+  audit.write();
+  const { hash = "" } = unseal(Buffer.from(readFileSync(path, "utf8").trimEnd())) ?? {};
+  const later = performance.now() + 10_000;
+  let looks = 0;
+  t.mock.method(performance, "now", () => later + 2000 * ++looks);
+  unlinkSync(path);
+  mkdirSync(path); // in the way of a new file
+  const lost: string[] = [];
+  audit.stage({ event: "call", reason: "lost" }, (error) => lost.push(error.message));
+  audit.stage({ event: "disconnect", reason: "owed" });
+  audit.commit((failed) => lost.push(`written ${failed?.written}`));
+  assert.match(lost.join("\n"), /^EISDIR.*\nwritten false$/);
+  rmdirSync(path);
+  audit.stage({ event: "call", reason: "later" }, () => assert.fail("there is room"));
+  audit.commit((failed) => assert.equal(failed, undefined));
+  assert.deepEqual(
+    read_chain(path, hash, 1).map(({ event, reason }) => [event, reason]),
+    [
+      ["rotate", "the file before was removed after record 1"],
+      ["disconnect", "owed"],
+      ["call", "later"],
+    ],
+  );
 });
