@@ -73,10 +73,12 @@ export function take_tokens(account: Account, limits: Limits, cost = 1): number 
   return wait;
 }
 
-/** Counts one reference to a socket under a rule, or one fewer. */
-export function count_socket(account: Account, rule: string, change: 1 | -1): void {
+/** Counts one reference to a socket under the rule that allowed it, and the other one if it took two, or one fewer. */
+export function count_socket(account: Account, rule: string, change: 1 | -1, also = rule): void {
   account.sockets += change;
-  const left = (account.byRule.get(rule) ?? 0) + change;
-  if (left > 0) account.byRule.set(rule, left);
-  else account.byRule.delete(rule);
+  for (const name of new Set([rule, also])) {
+    const left = (account.byRule.get(name) ?? 0) + change;
+    if (left > 0) account.byRule.set(name, left);
+    else account.byRule.delete(name);
+  }
 }

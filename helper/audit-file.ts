@@ -14,7 +14,7 @@ const TAIL_BYTES = 65_536;
 /** Characters of a torn line that the start record quotes. */
 const MAX_QUOTED = 4096;
 const S_ISGID = 0o2000;
-const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = constants;
+const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDWR } = constants;
 
 /** What stands at the end of a log. */
 interface Tail {
@@ -50,10 +50,11 @@ function read_tail(fd: number): Tail {
 /** What logrotate makes of a name, with and without dateext. Other files beside the log are not looked at. */
 const ROTATED = /^(\.\d+|-\d{8}[\d.-]*)$/;
 
-function head_of(file: string): Head | undefined {
-  const fd = openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+/** Runs `work` on a file that rotation left. @returns undefined if it is no regular file */
+function with_rotated<T>(file: string, work: (fd: number) => T): T | undefined {
+  const fd = openSync(file, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
   try {
-    return fstatSync(fd).isFile() ? read_tail(fd).head : undefined;
+    return fstatSync(fd).isFile() ? work(fd) : undefined;
   } catch (error) {
     throw new Error(`${file}, which it goes on from: ${message_of(error)}`, { cause: error });
   } finally {
@@ -61,12 +62,19 @@ function head_of(file: string): Head | undefined {
   }
 }
 
-/** The head of the newest of the files that rotation left beside `path`, so that the chain goes on over it. */
-function find_predecessor(path: string): Head | undefined {
+/** The tail of the newest of the files that rotation left beside `path`, so that the chain goes on over it. Cuts it if torn. */
+function find_predecessor(path: string): Tail | undefined {
   const name = basename(path);
   const rotated = readdirSync(dirname(path)).filter((other) => other.startsWith(name) && ROTATED.test(other.slice(name.length)));
-  const heads = rotated.map((other) => head_of(join(dirname(path), other))).filter((head) => head !== undefined);
-  return heads.toSorted((a, b) => b.seq - a.seq)[0];
+  const tails = rotated.map((other) => ({
+    file: join(dirname(path), other),
+    ...with_rotated(join(dirname(path), other), read_tail),
+  }));
+  const newest = tails.toSorted((a, b) => (b.head?.seq ?? 0) - (a.head?.seq ?? 0))[0];
+  if (newest?.head === undefined || newest.torn === undefined) return undefined;
+  const { file, head, torn } = newest;
+  if (torn.length > 0) with_rotated(file, (fd) => ftruncateSync(fd, fstatSync(fd).size - torn.length));
+  return { head, torn };
 }
 
 function quote(torn: Buffer): string {
@@ -106,12 +114,14 @@ export function open_audit_file(path: string, before?: AuditFile): AuditFile | u
     if (before !== undefined && (head ?? torn.length > 0))
       throw new Error("the new file is not empty; move it away and signal again");
     if (torn.length > 0) ftruncateSync(fd, stats.size - torn.length);
+    const known = head ?? before?.head;
+    const predecessor = known === undefined ? find_predecessor(path) : undefined;
     keep = true;
     return {
       fd,
       inode: stats.ino,
-      head: head ?? before?.head ?? find_predecessor(path) ?? { seq: 0, hash: FIRST_PREV },
-      torn: quote(torn),
+      head: known ?? predecessor?.head ?? { seq: 0, hash: FIRST_PREV },
+      torn: quote(predecessor === undefined ? torn : Buffer.concat([predecessor.torn, torn])),
       unfinished: 0,
     };
   } finally {

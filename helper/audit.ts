@@ -120,23 +120,8 @@ export class AuditLog {
         const who = peer && { pid: peer.pid, uid: peer.uid, gid: peer.gid, groups: peer.groups };
         const seq = this.#next.seq + 1;
         const prev = this.#next.hash;
-        this.#pino.info({
-          seq,
-          time,
-          event,
-          peer: who,
-          conn,
-          method,
-          id,
-          params,
-          decision,
-          rule,
-          code,
-          reason,
-          lease,
-          durationUs,
-          prev,
-        });
+        const what = { event, peer: who, conn, method, id, params, decision, rule, code, reason, lease, durationUs };
+        this.#pino.info({ seq, time, ...what, prev });
       }
       append_whole(this.#file, this.#lines);
     } catch (error) {

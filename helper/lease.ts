@@ -16,6 +16,8 @@ export interface Lease extends Binding {
   readonly account: Account;
   /** The rule that allowed it, and under which it counts, whatever a reload renames. */
   readonly rule: string;
+  /** The rule that allowed the IPv4 half of `::`, if it was another. */
+  readonly also?: string | undefined;
   readonly since: Date;
   readonly references: Map<Holder, number>;
   fd: number;
@@ -30,6 +32,7 @@ export interface Grant extends Binding {
   readonly peer: Peer;
   readonly account: Account;
   readonly rule: string;
+  readonly also?: string | undefined;
   readonly share: boolean;
   readonly hold: number;
   readonly label: string;

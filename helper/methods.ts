@@ -127,7 +127,7 @@ export function make_handlers(world: World): Handlers {
       const { backlog, reusePort, share, hold, label } = { ...BIND_DEFAULTS, ...params };
       for (const each of [rule, also]) require_allowed_options(each, wanted, { hold, reusePort, share });
       const { peer, account } = caller;
-      const options = { backlog, reusePort, share, hold, label, peer, account, rule: rule.name, holder: caller };
+      const options = { backlog, reusePort, share, hold, label, peer, account, rule: rule.name, also: also.name, holder: caller };
       const check_quota = () => [rule, also].forEach((each) => require_quota(world.config, caller, each));
       const { lease, resumed, undo } = leases.grant({ ...wanted, ...options, check_quota });
       call.lease = lease;

@@ -128,3 +128,21 @@ test("sockets are counted in all and by rule; a rule with none is not kept", () 
   count_socket(account, "b", -1);
   assert.deepEqual([account.sockets, [...account.byRule]], [1, [["a", 1]]]);
 });
+
+test("a socket that takes two rules counts under both", () => {
+  const account = new Accounts().of(1, limits);
+  count_socket(account, "v6", 1, "v4");
+  count_socket(account, "v6", 1);
+  assert.deepEqual(
+    [account.sockets, [...account.byRule]],
+    [
+      2,
+      [
+        ["v6", 2],
+        ["v4", 1],
+      ],
+    ],
+  );
+  count_socket(account, "v6", -1, "v4");
+  assert.deepEqual([account.sockets, [...account.byRule]], [1, [["v6", 1]]]);
+});

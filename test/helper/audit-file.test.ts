@@ -175,3 +175,12 @@ test("a folder that cannot be written is told", () => {
   );
   assert.equal(stdout, "EACCES");
 });
+
+test("a predecessor with a torn last line is cut where it is torn, and that is told", () => {
+  const path = new_path();
+  writeFileSync(`${path}.1`, `${line_of(20).line}\n{"seq":21,"torn`);
+  const file = open_audit_file(path);
+  assert.deepEqual([file.head.seq, file.torn], [20, '{"seq":21,"torn']);
+  assert.equal(readFileSync(`${path}.1`, "utf8"), `${line_of(20).line}\n`);
+  closeSync(file.fd);
+});
