@@ -14,7 +14,7 @@ import { type Binding, bind_socket } from "./binder.js";
 import { type Grant, type Granted, type Holder, type Lease, require_same_options, still_usable } from "./lease.js";
 import { Multimap } from "./multimap.js";
 
-const count = ({ account, rule, also }: Lease, change: 1 | -1) => count_socket(account, rule, change, also);
+const tally = ({ account, rule, also }: Lease, change: 1 | -1) => count_socket(account, rule, change, also);
 const port_key = ({ protocol, port }: Binding) => `${protocol} ${port}`;
 
 export class LeaseTable {
@@ -88,7 +88,7 @@ export class LeaseTable {
     require_same_options(lease, grant);
     grant.check_quota();
     this.#refer(lease, grant.holder);
-    count(lease, 1);
+    tally(lease, 1);
     const { hold } = lease;
     lease.hold = Math.max(hold, grant.hold);
     const undo = () => {
@@ -107,7 +107,7 @@ export class LeaseTable {
     const lease: Lease = { ...granted, id, fd, since: new Date(), references: new Map(), timer: undefined };
     this.#byId.set(lease.id, lease);
     this.#byPort.add(port_key(lease), lease);
-    count(lease, 1);
+    tally(lease, 1);
     this.#refer(lease, holder);
     const undo = () => this.#take_back(lease, holder, () => this.#remove(lease));
     return { lease, resumed: false, undo };
@@ -121,7 +121,7 @@ export class LeaseTable {
     if (lease.fd < 0) return;
     const had = this.#unrefer(lease, holder, 1);
     if (lease.references.size === 0) last();
-    else if (had > 0) count(lease, -1);
+    else if (had > 0) tally(lease, -1);
   }
 
   /** With SO_REUSEPORT the kernel would let another user's socket of the helper's join: see bind_socket. */
@@ -164,7 +164,7 @@ export class LeaseTable {
     for (const lease of [...this.#byHolder.get(holder)]) {
       const left = this.#unrefer(lease, holder, Number.POSITIVE_INFINITY);
       const last = lease.references.size === 0;
-      for (let i = last ? 1 : 0; i < left; i++) count(lease, -1); // a held one counts once
+      for (let i = last ? 1 : 0; i < left; i++) tally(lease, -1); // a held one counts once
       if (last) this.#lose_owner(lease);
     }
   }
@@ -177,7 +177,7 @@ export class LeaseTable {
   /** Gives up one reference of the holder's, or, where it has none, the whole lease. */
   release(lease: Lease, holder: Holder): void {
     if (this.#unrefer(lease, holder, 1) === 0 || lease.references.size === 0) this.end(lease, "released");
-    else count(lease, -1);
+    else tally(lease, -1);
   }
 
   /** Takes the socket itself back from all who have a copy. @throws a refusal if that cannot be; then nothing has changed */
@@ -204,7 +204,7 @@ export class LeaseTable {
       counted += count;
       this.#unrefer(lease, holder, count);
     }
-    for (let i = 0; i < Math.max(1, counted); i++) count(lease, -1);
+    for (let i = 0; i < Math.max(1, counted); i++) tally(lease, -1);
     clearTimeout(lease.timer);
     this.#byId.delete(lease.id);
     this.#byPort.remove(port_key(lease), lease);
