@@ -1,4 +1,5 @@
 /** The arguments of lowportd, and how it ends when a step fails: one line to stderr and a code of sysexits(3). */
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { message_of } from "../shared/errors.js";
 import { DEFAULT_CONFIG, EXIT, VERSION } from "../shared/protocol.js";
@@ -54,7 +55,7 @@ export function read_command_line(): CommandLine {
   const [command = "run", ...more] = positionals;
   if ((command !== "run" && command !== "check-config") || more.length > 0)
     die(EXIT.usage, `lowportd: there is no command "${positionals.join(" ")}"; see lowportd --help`);
-  return { command, file: values.config, json: values.json };
+  return { command, file: resolve(values.config), json: values.json };
 }
 
 /** `check-config`: tells what is wrong with the configuration, and ends. */
