@@ -21,10 +21,9 @@ export function attempt(emitter: EventEmitter, start: () => void): Promise<void>
         reject(args[0]);
         return true;
       }
-      const heard = emit(event, ...args);
       if (event === "listening") resolve();
       else reject(new LowportError("ECANCELED", "listen", "it was closed before it listened"));
-      return heard;
+      return emit(event, ...args);
     };
     try {
       start();

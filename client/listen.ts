@@ -124,15 +124,21 @@ export async function lend(
   ask: () => Promise<BoundSocket>,
   refused: NodeJS.ErrnoException,
 ): Promise<BoundSocket> {
+  const own = Object.getOwnPropertyDescriptor(closable, "close");
   const { close } = closable;
   let lease: BoundSocket | undefined;
   let closed = false;
+  const restore = () => {
+    closable.off("close", give_back);
+    if (own === undefined) Reflect.deleteProperty(closable, "close");
+    else Object.defineProperty(closable, "close", own);
+  };
   const give_back = () => {
     closed = true;
+    restore();
     void lease?.release();
   };
   closable.close = (...args) => {
-    Reflect.deleteProperty(closable, "close");
     give_back();
     return close.apply(closable, args);
   };
@@ -140,6 +146,7 @@ export async function lend(
   try {
     lease = await ask();
   } catch (error) {
+    restore();
     throw explain_refusal(refused, error);
   }
   if (!closed) return lease;
@@ -149,10 +156,15 @@ export async function lend(
 }
 
 /** Serves on a listening descriptor, which is the server's from then on. */
-function adopt(server: Server, fd: number, backlog = 511): Promise<void> {
+async function adopt(server: Server, fd: number, backlog = 511): Promise<void> {
   // As a socket and not as { fd }: in a cluster worker the latter would send the bare number to the primary.
   const carrier = new Socket({ fd, readable: false, writable: false, manualStart: true } as ConstructorParameters<
     typeof Socket
   >[0]);
-  return attempt(server, () => server.listen(carrier, backlog));
+  try {
+    await attempt(server, () => server.listen(carrier, backlog));
+  } catch (error) {
+    carrier.destroy();
+    throw error;
+  }
 }

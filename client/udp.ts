@@ -1,6 +1,7 @@
 /** `bindUdp` for dgram sockets: the same ladder as `listen`. */
 import cluster from "node:cluster";
 import { createSocket, type Socket, type SocketOptions } from "node:dgram";
+import { closeSync } from "node:fs";
 import { attempt } from "./attempt.js";
 import { ask_helper, type Listening, type ListenOptions, lend, take_fitting } from "./listen.js";
 
@@ -37,6 +38,7 @@ export async function bindUdp(socket: TypedSocket, options: UdpOptions): Promise
   const ask = () => ask_helper("udp", { ...options, host: host ?? all, ipv6Only, share });
   const lease = await lend(socket, ask, refused);
   await adopt(lease.fd).catch((error: unknown) => {
+    closeSync(lease.fd);
     void lease.release();
     throw error;
   });

@@ -84,7 +84,8 @@ function quote(torn: Buffer): string {
 
 export interface AuditFile {
   readonly fd: number;
-  readonly inode: number;
+  /** Device and inode: which file it is, whatever its name. */
+  readonly identity: string;
   readonly head: Head;
   /** What was cut off the end of the file: the torn last line of a helper that died while writing it. */
   readonly torn: string;
@@ -108,7 +109,8 @@ export function open_audit_file(path: string, before?: AuditFile): AuditFile | u
     const stats = fstatSync(fd);
     if (!stats.isFile()) throw new Error("is not a regular file");
     if (stats.uid !== process.geteuid?.()) throw new Error(`is owned by uid ${stats.uid} and not by the helper's user`);
-    if (before?.inode === stats.ino) return undefined;
+    const identity = `${stats.dev}:${stats.ino}`;
+    if (before?.identity === identity) return undefined;
     if (native().lockFile(fd) < 0) throw new Error("another helper is writing it; each needs a log of its own");
     const { head, torn } = read_tail(fd);
     if (before !== undefined && (head ?? torn.length > 0))
@@ -119,7 +121,7 @@ export function open_audit_file(path: string, before?: AuditFile): AuditFile | u
     keep = true;
     return {
       fd,
-      inode: stats.ino,
+      identity,
       head: known ?? predecessor?.head ?? { seq: 0, hash: FIRST_PREV },
       torn: quote(predecessor === undefined ? torn : Buffer.concat([predecessor.torn, torn])),
       unfinished: 0,

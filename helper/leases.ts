@@ -50,7 +50,7 @@ export class LeaseTable {
         "EADDRINUSE",
         `${describe_socket(grant)} is active already for uid ${grant.peer.uid} as lease ${own.id}; ask with "share": true for one more reference, or release it first`,
       );
-    return this.#bind(grant, own === undefined);
+    return this.#bind(grant, own?.ipv6Only !== grant.ipv6Only);
   }
 
   /** A lease of the same user on the same address; rather a held one, which is waiting for its owner. */

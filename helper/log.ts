@@ -3,11 +3,13 @@
  * pipe must not stop the helper), so nothing that must be known stands only here. What peers say goes under fixed keys.
  */
 import { writeSync } from "node:fs";
-import { type Logger, pino } from "pino";
+import { type Logger as Log, pino } from "pino";
 
 const STDERR = 2;
 
-export function open_log(): Logger {
+export type { Log };
+
+export function open_log(): Log {
   return pino(
     {
       base: null,

@@ -12,7 +12,7 @@ import { make_control_socket } from "./control-socket.js";
 import { dangerous_variables } from "./environment.js";
 import { leave_io_uring } from "./io-uring.js";
 import { lock_down } from "./lockdown.js";
-import { open_log } from "./log.js";
+import { type Log, open_log } from "./log.js";
 import { send_to_syslog, set_resource_limits } from "./posix.js";
 import { Server } from "./server.js";
 import { distrust } from "./trusted-path.js";
@@ -39,7 +39,9 @@ function main(): void {
     log.fatal({ details: error.stack }, "a bug; the helper exits");
     process.exit(EXIT.bug);
   });
-  process.on("SIGUSR1", () => undefined); // from here on it does not start node's debugger
+  // From here on no signal starts node's debugger or ends the start; what has come is done once the helper serves.
+  const act: Acts = { SIGHUP: () => undefined, SIGUSR1: () => undefined };
+  for (const signal of ["SIGHUP", "SIGUSR1"] as const) process.on(signal, () => act[signal]());
   if (process.getuid?.() !== 0) die(EXIT.noPermission, "lowportd: must be started as root; it gives that up itself (try sudo)");
 
   for (const path of [process.execPath, realpathSync(process.argv[1] ?? "")]) {
@@ -84,11 +86,14 @@ function main(): void {
 
   // 8. Ready.
   server.start();
-  handle_signals(file, config, audit, server, log);
+  handle_signals(act, file, config, audit, server, log);
   log.info({ socket: path, rules: config.policy.rules.length, codeGeneration: !process.execArgv.includes(NO_CODE) }, "ready");
 }
 
-function handle_signals(file: string, started: Config, audit: AuditLog, server: Server, log: ReturnType<typeof open_log>): void {
+/** What the signals do that do not stop the helper. */
+type Acts = Record<"SIGHUP" | "SIGUSR1", () => void>;
+
+function handle_signals(act: Acts, file: string, started: Config, audit: AuditLog, server: Server, log: Log): void {
   /** Does it, records it, and never ends the helper. */
   function record(event: "reload" | "rotate", work: () => string): void {
     try {
@@ -104,7 +109,8 @@ function handle_signals(file: string, started: Config, audit: AuditLog, server: 
   }
   const reopen = () => record("rotate", () => (audit.reopen() ? "goes on in a new file" : "the log is the same file"));
 
-  process.on("SIGHUP", () => {
+  act.SIGUSR1 = reopen;
+  act.SIGHUP = () => {
     reopen();
     record("reload", () => {
       const config = load_config(file);
@@ -112,8 +118,7 @@ function handle_signals(file: string, started: Config, audit: AuditLog, server: 
       const stale = config.fixed === started.fixed ? "" : "; socket, user and audit have changed in the file and take a restart";
       return `${config.policy.rules.length} rules${stale}`;
     });
-  });
-  process.removeAllListeners("SIGUSR1").on("SIGUSR1", reopen);
+  };
   for (const signal of ["SIGTERM", "SIGINT"] as const)
     process.on(signal, () => {
       server.stop(() => {

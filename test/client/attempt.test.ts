@@ -106,3 +106,12 @@ test("a server that is closed before it listens does not leave the caller waitin
   assert.equal(await Promise.race([settled, new Promise((resolve) => setImmediate(resolve, "waits for ever"))]), "rejected");
   assert.ok(!Object.hasOwn(server, "emit"));
 });
+
+test("a listener of 'listening' that throws does not leave the caller waiting", async () => {
+  const emitter = new EventEmitter();
+  emitter.once("listening", () => {
+    throw new Error("the app's own");
+  });
+  const emit = () => setImmediate(() => assert.throws(() => emitter.emit("listening"), /the app's own/));
+  await attempt(emitter, () => void emit());
+});
