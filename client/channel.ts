@@ -19,6 +19,15 @@ export interface ChannelEvents {
   on_close(error: LowportError): void;
 }
 
+/** Where there is no addon there is no helper either. */
+export function require_addon(): void {
+  try {
+    native();
+  } catch (error) {
+    throw new LowportError("ENOSYS", "connect", (error as Error).message, { cause: error });
+  }
+}
+
 let awaited = 0;
 
 /** Counts what the process must stay alive for; call with 1 before and -1 after. */

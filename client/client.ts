@@ -8,7 +8,7 @@ import { JSONRPCClient } from "json-rpc-2.0";
 import type { LeaseEntry, MethodName, Params, Result } from "../shared/methods.js";
 import { errno_name, native } from "../shared/native.js";
 import { DEFAULT_SOCKET } from "../shared/protocol.js";
-import { await_replies, Channel } from "./channel.js";
+import { await_replies, Channel, require_addon } from "./channel.js";
 import { error_from_reply, LowportError, unreachable } from "./errors.js";
 import { as_response, is_reply, type Reply } from "./reply.js";
 import type { BindOptions, BoundSocket, CallOptions, ClientEvents } from "./types.js";
@@ -18,6 +18,7 @@ interface Waiting {
   /** Nobody waits any more: what comes is given back. */
   abandoned: boolean;
   fds: number[];
+  lease: string | undefined;
 }
 
 const DEFAULT_TIMEOUT_MS = 10_000;
@@ -85,16 +86,19 @@ export class Client extends EventEmitter<ClientEvents> {
     const fds = take_fds(reply.result?.fds ?? 0);
     const waiting = typeof reply.id === "number" ? this.#waiting.get(reply.id) : undefined;
     if (waiting !== undefined) this.#rpc.receive(as_response(reply));
-    if (waiting?.abandoned === false) {
-      waiting.fds = fds;
-      return;
-    }
-    for (const fd of fds) closeSync(fd);
-    if (waiting !== undefined) {
+    if (waiting !== undefined) Object.assign(waiting, { fds, lease: reply.result?.lease });
+    if (waiting === undefined) for (const fd of fds) closeSync(fd);
+    else if (waiting.abandoned) {
       this.#waiting.delete(reply.id as number);
-      if (waiting.method === "bind" && reply.result?.lease !== undefined)
-        this.#send_and_forget("release", { lease: reply.result.lease });
-    } else if (reply.id === null && reply.error !== undefined) this.#fatal = error_from_reply("connect", reply.error);
+      this.#give_back(waiting);
+    }
+    if (reply.id === null && reply.error !== undefined) this.#fatal = error_from_reply("connect", reply.error);
+  }
+
+  /** Nobody takes what has come. */
+  #give_back({ method, fds, lease }: Waiting): void {
+    for (const fd of fds) closeSync(fd);
+    if (method === "bind" && lease !== undefined) this.#send_and_forget("release", { lease });
   }
 
   #on_close(error: LowportError): void {
@@ -110,9 +114,10 @@ export class Client extends EventEmitter<ClientEvents> {
 
   /** A request whose reply does not matter. It does not keep the process alive. */
   #send_and_forget(method: MethodName, params: object): void {
+    if (this.#channel === undefined) return;
     const id = ++this.#ids;
-    this.#waiting.set(id, { method, abandoned: true, fds: [] });
-    this.#channel?.send({ jsonrpc: "2.0", id, method, params });
+    this.#waiting.set(id, { method, abandoned: true, fds: [], lease: undefined });
+    this.#channel.send({ jsonrpc: "2.0", id, method, params });
   }
 
   /** Calls a method of the helper. @throws LowportError, or the signal's reason */
@@ -129,7 +134,7 @@ export class Client extends EventEmitter<ClientEvents> {
   ): Promise<{ result: Result<M>; fds: number[] }> {
     if (signal?.aborted === true) throw signal.reason;
     const id = ++this.#ids;
-    const waiting: Waiting = { method, abandoned: false, fds: [] };
+    const waiting: Waiting = { method, abandoned: false, fds: [], lease: undefined };
     let timer: NodeJS.Timeout | undefined;
     let on_abort: (() => void) | undefined;
     const given_up = new Promise<never>((_, reject) => {
@@ -149,7 +154,7 @@ export class Client extends EventEmitter<ClientEvents> {
     };
     let kept_alive = false;
     try {
-      this.#load();
+      require_addon();
       await_replies(1);
       kept_alive = true;
       const reply = await Promise.race([answered(), given_up]);
@@ -161,20 +166,12 @@ export class Client extends EventEmitter<ClientEvents> {
         : error_from_reply(method, reply.error);
     } catch (error) {
       waiting.abandoned = true; // stays in #waiting until the reply comes, if it was sent
+      this.#give_back(waiting); // it may have come in the very moment that it was given up
       throw error;
     } finally {
       clearTimeout(timer);
       if (on_abort !== undefined) signal?.removeEventListener("abort", on_abort);
       if (kept_alive) await_replies(-1);
-    }
-  }
-
-  /** Where there is no addon there is no helper either. */
-  #load(): void {
-    try {
-      native();
-    } catch (error) {
-      throw new LowportError("ENOSYS", "connect", (error as Error).message, { cause: error });
     }
   }
 

@@ -97,6 +97,7 @@ function join_group(path: string): string {
   const group = gid === undefined ? undefined : find_group(gid);
   const name = gid === undefined ? "lowport" : (group?.name ?? String(gid));
   const user = user_name();
+  if (process.getuid?.() === 0) return "root needs no group for it";
   if (group?.members.includes(user) === true && gid !== undefined && process.getgroups?.().includes(gid) === false)
     return `user ${user} is in group "${name}", but this session began before that: log in again`;
   return `user ${user} must be in group "${name}" (sudo usermod -aG ${name} ${user}), which takes a new login to have effect`;

@@ -50,8 +50,8 @@ export function explain_refusal(refused: NodeJS.ErrnoException, error: unknown):
   if (!(error instanceof LowportError)) return error as Error;
   // A helper that is not there does not change what happened: the bind was refused.
   const code = error.syscall === "connect" && !/^E[MN]FILE$/.test(error.code) ? "EACCES" : error.code;
-  const kernel = refused.message.replace(/^\w+ E\w+: /, "");
-  const reason = `${kernel}; ${error.reason}`;
+  const kernel = refused.message.replace(/^\w+ E\w+:? /, "");
+  const reason = code === "EACCES" ? `${kernel}; ${error.reason}` : error.reason;
   const { limit, max, retryAfterMs } = error;
   const explained = new LowportError(code, refused.syscall ?? "listen", reason, {
     limit,
@@ -77,7 +77,9 @@ export async function ask_helper(protocol: "tcp" | "udp", options: ListenOptions
   const { host, socket, signal, timeout, port, backlog, ipv6Only, hold, label, share } = options;
   const address = await resolve(host);
   const ask = (at: string | undefined) => {
-    const wanted = defined({ port, backlog, ipv6Only, hold, label, share, address: at });
+    // 0 is Node's word for the least.
+    const queue = backlog === undefined ? undefined : Math.max(1, backlog);
+    const wanted = defined({ port, backlog: queue, ipv6Only, hold, label, share, address: at });
     return shared_client(socket).bind({ ...wanted, protocol, signal, timeout });
   };
   try {

@@ -17,8 +17,7 @@ export interface Account {
   filledAt: number;
   /** Until when (monotonic milliseconds) nothing more is read from this user, because it was refused for its rate. */
   pausedUntil: number;
-  /** Connections turned away since the last one that was recorded, and when that was. */
-  turnedAway: number;
+  /** When a connection was turned away and recorded last: not each of a crowd is. */
   turnedAwayAt: number;
 }
 
@@ -36,7 +35,7 @@ export class Accounts {
     const filledAt = performance.now();
     const account: Account = {
       ...{ uid, connections: 0, sockets: 0, byRule: new Map(), tokens: limits.requestBurst, filledAt },
-      ...{ pausedUntil: 0, turnedAway: 0, turnedAwayAt: Number.NEGATIVE_INFINITY },
+      ...{ pausedUntil: 0, turnedAwayAt: Number.NEGATIVE_INFINITY },
     };
     this.#byUid.set(uid, account);
     return account;

@@ -2,7 +2,18 @@
  * The audit log's file: where its chain stands, and appending to it whole or not at all. All of it happens as the service
  * user, who owns the folder. A single writer (flock), never through a symbolic link.
  */
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, readdirSync, readSync, statSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readdirSync,
+  readSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { FIRST_PREV, type Head, unseal } from "../shared/chain.js";
 import { message_of } from "../shared/errors.js";
@@ -11,10 +22,11 @@ import { native } from "../shared/native.js";
 const NEWLINE = 10;
 /** Read at first to find the last line; more, if that is not enough. */
 const TAIL_BYTES = 65_536;
-/** Characters of a torn line that the start record quotes. */
+/** Bytes of a torn line that the start record quotes. */
 const MAX_QUOTED = 4096;
+const NOTHING = Buffer.alloc(0);
 const S_ISGID = 0o2000;
-const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDWR } = constants;
+const { O_APPEND, O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDWR } = constants;
 
 /** What stands at the end of a log. */
 interface Tail {
@@ -77,11 +89,6 @@ function find_predecessor(path: string): Tail | undefined {
   return { head, torn };
 }
 
-function quote(torn: Buffer): string {
-  const text = torn.toString();
-  return text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED)}... (${torn.length} bytes)` : text;
-}
-
 export interface AuditFile {
   readonly fd: number;
   /** Device and inode: which file it is, whatever its name. */
@@ -91,6 +98,13 @@ export interface AuditFile {
   readonly torn: string;
   /** Bytes at the end of the file that are of a write that failed. */
   unfinished: number;
+}
+
+/** So that a new file is still there after a power failure (fsync(2)). */
+function sync_folder(folder: string): void {
+  const fd = openSync(folder, O_DIRECTORY);
+  fsyncSync(fd);
+  closeSync(fd);
 }
 
 /**
@@ -116,6 +130,7 @@ export function open_audit_file(path: string, before?: AuditFile): AuditFile | u
     if (before !== undefined && (head ?? torn.length > 0))
       throw new Error("the new file is not empty; move it away and signal again");
     if (torn.length > 0) ftruncateSync(fd, stats.size - torn.length);
+    if (stats.size === 0) sync_folder(dirname(path));
     const known = head ?? before?.head;
     const predecessor = known === undefined ? find_predecessor(path) : undefined;
     keep = true;
@@ -123,7 +138,7 @@ export function open_audit_file(path: string, before?: AuditFile): AuditFile | u
       fd,
       identity,
       head: known ?? predecessor?.head ?? { seq: 0, hash: FIRST_PREV },
-      torn: quote(predecessor === undefined ? torn : Buffer.concat([predecessor.torn, torn])),
+      torn: Buffer.concat([predecessor?.torn ?? NOTHING, torn]).toString("utf8", 0, MAX_QUOTED),
       unfinished: 0,
     };
   } finally {

@@ -38,6 +38,7 @@ interface Staged {
   readonly record: AuditRecord;
   /** Called if it could not be written. A record without is owed: it is about what has happened, and is kept. */
   readonly on_lost: ((error: Error) => void) | undefined;
+  readonly on_written?: (() => void) | undefined;
 }
 
 /** Owed records beyond which the helper accepts no more connections, which are what owed records come from. */
@@ -98,8 +99,8 @@ export class AuditLog {
   }
 
   /** @param on_lost called if it could not be written, and so is dropped; without it the record is owed */
-  stage(record: AuditRecord, on_lost?: (error: Error) => void): void {
-    this.#staged.push({ time: new Date().toISOString(), record, on_lost });
+  stage(record: AuditRecord, on_lost?: (error: Error) => void, on_written?: () => void): void {
+    this.#staged.push({ time: new Date().toISOString(), record, on_lost, on_written });
   }
 
   #add_line(line: string): void {
@@ -112,7 +113,7 @@ export class AuditLog {
   write(): void {
     if (this.#staged.length === 0) return;
     try {
-      this.#replace_removed();
+      this.#refuse_removed();
       this.#lines = "";
       this.#next = this.#head;
       for (const { time, record } of this.#staged) {
@@ -131,27 +132,17 @@ export class AuditLog {
       throw error;
     }
     this.#head = this.#next;
+    const written = this.#staged;
     this.#staged = [];
+    for (const staged of written) staged.on_written?.();
     if (this.#head.seq - this.#sent >= HEAD_EVERY) this.send_head();
   }
 
-  /** A log that was removed by hand would take records that nobody can read: a new one goes on. */
-  #replace_removed(): void {
+  /** A log that was removed by hand would take records that nobody can read. */
+  #refuse_removed(): void {
     if (performance.now() - this.#looked < LOOK_EVERY_MS) return;
+    if (fstatSync(this.#file.fd).nlink === 0) throw new Error(`${this.#path} was removed; SIGUSR1 begins a new one`);
     this.#looked = performance.now();
-    if (fstatSync(this.#file.fd).nlink === 0) this.#switch_file("removed");
-  }
-
-  /** Goes on in the file that is at the path now, with a record of that before all others. @returns false if it is the same */
-  #switch_file(what: string): boolean {
-    const file = open_audit_file(this.#path, this.#file);
-    if (file === undefined) return false;
-    if (this.#syncing) this.#retired.push(this.#file.fd);
-    else closeSync(this.#file.fd);
-    this.#file = file;
-    const reason = `the file before was ${what} after record ${this.#head.seq}`;
-    this.#staged.unshift({ time: new Date().toISOString(), record: { event: "rotate", reason }, on_lost: undefined });
-    return true;
   }
 
   /** Tells syslog where the chain stands. */
@@ -191,11 +182,23 @@ export class AuditLog {
     });
   }
 
-  /** Goes on in a new file if rotation has moved the old one away. @returns whether it had. @throws and keeps the old */
+  /**
+   * Goes on in a new file if rotation has moved the old one away, or somebody has removed it.
+   * @returns whether it had. @throws and keeps the old
+   */
   reopen(): boolean {
-    this.write(); // what is owed belongs to the old file
+    const there = fstatSync(this.#file.fd).nlink > 0;
+    if (there) this.write(); // what is owed belongs to the old file
     if (this.#fsync) fdatasyncSync(this.#file.fd); // for the commits that still wait
-    if (!this.#switch_file("moved away")) return false;
+    const file = open_audit_file(this.#path, this.#file);
+    if (file === undefined) return false;
+    if (this.#syncing) this.#retired.push(this.#file.fd);
+    else closeSync(this.#file.fd);
+    this.#file = file;
+    this.stage({
+      event: "rotate",
+      reason: `the file before was ${there ? "moved away" : "removed"} after record ${this.#head.seq}`,
+    });
     this.write();
     this.send_head();
     return true;

@@ -11,7 +11,7 @@ import { ERRORS, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOU
 import { describe } from "../shared/validate.js";
 import type { Account } from "./account.js";
 import type { AuditRecord } from "./audit.js";
-import type { Element, Request } from "./envelope.js";
+import { type Element, type Request, TOO_LONG } from "./envelope.js";
 import type { Lease } from "./lease.js";
 import type { Peer } from "./policy.js";
 
@@ -134,7 +134,7 @@ export function make_dispatcher({ handlers, log, next_seq, admit }: Services): (
     try {
       if ("fault" in element) {
         record.id = element.id;
-        admit(call);
+        if (element !== TOO_LONG.elements[0]) admit(call); // the connection ends with that
         throw element.fault;
       }
       record.method = element.request.method.slice(0, METHOD_LENGTH);

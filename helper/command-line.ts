@@ -11,8 +11,7 @@ const USAGE = `lowportd ${VERSION}: binds privileged ports for programs without 
   lowportd check-config [--config FILE]   only read the configuration, and tell each fault
 
   --config FILE   default ${DEFAULT_CONFIG}; rules come also from rules.d beside it
-  --json          (check-config) what was found as JSON
-  --help, --version
+  --json (check-config), --help, --version
 
 Exit: 0 ok, 1 refused, 64 usage, 70 a bug, 77 no permission, 78 configuration or environment.
 Signals: SIGHUP reloads the rules and reopens the log, SIGUSR1 reopens the log, SIGTERM and SIGINT stop.

@@ -11,6 +11,7 @@ import { HANG_UP, READABLE, unwatch, WRITABLE, watch } from "../shared/poll.js";
 import { LINE_TIMEOUT_MS } from "../shared/protocol.js";
 import type { Account } from "./account.js";
 import { type Call, type Caller, error_response } from "./calls.js";
+import type { Lease } from "./lease.js";
 import type { Peer } from "./policy.js";
 
 /** A message of the peer's and what is answered to it. */
@@ -40,6 +41,8 @@ const TOO_MANY_FDS_RETRY_MS = 100;
 const ETOOMANYREFS = 109;
 /** Reads that are thrown away at the end. */
 const MAX_DISCARDED_READS = 16;
+
+const ended = ({ id }: Lease) => refusal("ENOENT", `lease ${id} ended before its socket could be passed; ask again`);
 
 export class Connection implements Caller {
   readonly fd: number;
@@ -117,7 +120,7 @@ export class Connection implements Caller {
       this.#reader.keep();
     } else if (got === 0) {
       this.#end("the peer closed it");
-    } else if (errno_name(got) !== "EAGAIN") this.close(`the connection broke (${errno_name(got)})`);
+    } else if (errno_name(got) !== "EAGAIN") this.close(`the peer is gone (${errno_name(got)})`);
     this.#update_mask();
   }
 
@@ -200,11 +203,7 @@ export class Connection implements Caller {
     for (const call of exchange.calls) {
       if (call.lease !== undefined && call.response?.error === undefined) {
         if (call.lease.fd >= 0) fds[count++] = call.lease.fd;
-        else
-          call.response = error_response(
-            call.record.id ?? null,
-            refusal("ENOENT", `lease ${call.lease.id} ended before its socket could be passed; ask again`),
-          );
+        else call.response = error_response(call.record.id ?? null, ended(call.lease));
       }
       if (call.response !== undefined) responses.push(call.response);
     }

@@ -2,7 +2,18 @@
  * The control socket: made by root in a folder that only root can write, with its owner and mode right before its name
  * appears. A lock beside it says who may use the name; it falls with its process, so it is never stale.
  */
-import { chmodSync, chownSync, closeSync, constants, lstatSync, mkdirSync, openSync, renameSync, unlinkSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import { errno_of } from "../shared/errors.js";
 import { errno_name, native } from "../shared/native.js";
@@ -12,11 +23,9 @@ import { distrust } from "./trusted-path.js";
 const BACKLOG = 4096;
 
 function make_folder(folder: string): void {
-  try {
+  if (!existsSync(folder)) {
     mkdirSync(folder);
     chmodSync(folder, 0o755); // whatever the umask is
-  } catch (error) {
-    if (errno_of(error) !== "EEXIST") throw error;
   }
   const why = distrust(folder);
   if (why !== undefined) throw new Error(why);
@@ -55,11 +64,7 @@ export function make_control_socket(path: string, gid: number, mode: number): nu
   take_lock(`${path}.lock`);
   refuse_what_is_not_stale(path);
   const unborn = `${path}.new`;
-  try {
-    unlinkSync(unborn); // of a helper that died just here; the lock is ours
-  } catch (error) {
-    if (errno_of(error) !== "ENOENT") throw error;
-  }
+  rmSync(unborn, { force: true }); // of a helper that died just here; the lock is ours
   const mask = process.umask(0o777);
   const fd = native().openUnix(unborn, BACKLOG);
   process.umask(mask);

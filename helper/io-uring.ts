@@ -27,11 +27,12 @@ export function leave_io_uring(): void {
   const { execve } = process as typeof process & { execve?: Execve };
   if (execve === undefined || process.env[STARTED_AGAIN] !== undefined)
     throw new Error(
-      `Node ${process.version} keeps io_uring rings, which cannot be locked down; use 20.19 or later, or 22.15 or later`,
+      `Node ${process.version} keeps io_uring rings, which cannot be locked down; use 20.19 or later, or 22.15 or later, and unset ${STARTED_AGAIN}`,
     );
   const result = native().forbidIoUring();
   if (result < 0) throw new Error(`seccomp(SECCOMP_SET_MODE_FILTER): ${errno_name(result)}`);
   process.removeAllListeners("warning"); // that execve is experimental
-  const args = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
+  const no_debugger = process.allowedNodeEnvironmentFlags.has("--disable-sigusr1") ? ["--disable-sigusr1"] : [];
+  const args = [process.execPath, ...process.execArgv, ...no_debugger, ...process.argv.slice(1)];
   execve.call(process, process.execPath, args, { ...process.env, [STARTED_AGAIN]: "1" });
 }

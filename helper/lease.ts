@@ -9,33 +9,31 @@ import type { Peer } from "./policy.js";
 /** What can have references: a connection. Only its identity counts. */
 export type Holder = object;
 
-export interface Lease extends Binding {
-  readonly id: string;
-  /** To whom it was granted first. */
+/** What a lease and its grant have in common. */
+interface Terms extends Binding {
+  /** To whom it is granted; a lease: to whom first. */
   readonly peer: Peer;
   readonly account: Account;
   /** The rule that allowed it, and under which it counts, whatever a reload renames. */
   readonly rule: string;
   /** The rule that allowed the IPv4 half of `::`, if it was another. */
   readonly also?: string | undefined;
+  hold: number;
+  label: string;
+}
+
+export interface Lease extends Terms {
+  readonly id: string;
   readonly since: Date;
   readonly references: Map<Holder, number>;
   fd: number;
-  hold: number;
-  label: string;
   timer: NodeJS.Timeout | undefined;
 }
 
 /** A bind that the policy has allowed. */
-export interface Grant extends Binding {
+export interface Grant extends Readonly<Terms> {
   readonly holder: Holder;
-  readonly peer: Peer;
-  readonly account: Account;
-  readonly rule: string;
-  readonly also?: string | undefined;
   readonly share: boolean;
-  readonly hold: number;
-  readonly label: string;
   /** Asked before anything is counted or bound; throws if a limit is reached. */
   readonly check_quota: () => void;
 }

@@ -18,7 +18,7 @@ const tally = ({ account, rule, also }: Lease, change: 1 | -1) => count_socket(a
 const port_key = ({ protocol, port }: Binding) => `${protocol} ${port}`;
 
 export class LeaseTable {
-  readonly #byId = new Map<string, Lease>();
+  readonly byId = new Map<string, Lease>();
   readonly #byPort = new Multimap<string, Lease>();
   readonly #byHolder = new Multimap<Holder, Lease>();
   readonly #on_end: (lease: Lease, reason: string) => void;
@@ -26,18 +26,6 @@ export class LeaseTable {
   /** @param on_end records the end of a lease */
   constructor(on_end: (lease: Lease, reason: string) => void) {
     this.#on_end = on_end;
-  }
-
-  get size(): number {
-    return this.#byId.size;
-  }
-
-  get(id: string): Lease | undefined {
-    return this.#byId.get(id);
-  }
-
-  all(): IterableIterator<Lease> {
-    return this.#byId.values();
   }
 
   /** @throws a refusal; then nothing has changed */
@@ -105,7 +93,7 @@ export class LeaseTable {
     const { holder, share: _, check_quota: __, ...granted } = grant;
     const id = randomBytes(12).toString("base64url");
     const lease: Lease = { ...granted, id, fd, since: new Date(), references: new Map(), timer: undefined };
-    this.#byId.set(lease.id, lease);
+    this.byId.set(lease.id, lease);
     this.#byPort.add(port_key(lease), lease);
     tally(lease, 1);
     this.#refer(lease, holder);
@@ -206,7 +194,7 @@ export class LeaseTable {
     }
     for (let i = 0; i < Math.max(1, counted); i++) tally(lease, -1);
     clearTimeout(lease.timer);
-    this.#byId.delete(lease.id);
+    this.byId.delete(lease.id);
     this.#byPort.remove(port_key(lease), lease);
     closeSync(lease.fd);
     lease.fd = -1;

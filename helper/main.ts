@@ -1,10 +1,11 @@
-#!/usr/bin/env -S node --disallow-code-generation-from-strings --disable-proto=throw
+#!/usr/bin/env -S node --disallow-code-generation-from-strings --disable-proto=throw --inspect-publish-uid=stderr
 /**
  * lowportd, the root helper. Its life, in order; each step is in the file it names, and any doubt ends it.
  */
+import "./signals.js"; // before all others
 import { accessSync, constants, realpathSync } from "node:fs";
 import { message_of } from "../shared/errors.js";
-import { EXIT } from "../shared/protocol.js";
+import { EXIT, VERSION } from "../shared/protocol.js";
 import { AuditLog } from "./audit.js";
 import { check_config, die, read_command_line, step } from "./command-line.js";
 import { type Config, load_config } from "./config.js";
@@ -15,12 +16,15 @@ import { lock_down } from "./lockdown.js";
 import { type Log, open_log } from "./log.js";
 import { send_to_syslog, set_resource_limits } from "./posix.js";
 import { Server } from "./server.js";
+import { act, refuse_debugger } from "./signals.js";
 import { distrust } from "./trusted-path.js";
 
 /** The flag without which `eval` and its like work; the first line of this file gives it. */
 const NO_CODE = "--disallow-code-generation-from-strings";
 
 function main(): void {
+  const no_debugger = () => step(EXIT.config, "lowportd", refuse_debugger);
+  no_debugger();
   const command_line = read_command_line();
   const { command, file } = command_line;
 
@@ -39,9 +43,6 @@ function main(): void {
     log.fatal({ details: error.stack }, "a bug; the helper exits");
     process.exit(EXIT.bug);
   });
-  // From here on no signal starts node's debugger or ends the start; what has come is done once the helper serves.
-  const act: Acts = { SIGHUP: () => undefined, SIGUSR1: () => undefined };
-  for (const signal of ["SIGHUP", "SIGUSR1"] as const) process.on(signal, () => act[signal]());
   if (process.getuid?.() !== 0) die(EXIT.noPermission, "lowportd: must be started as root; it gives that up itself (try sudo)");
 
   for (const path of [process.execPath, realpathSync(process.argv[1] ?? "")]) {
@@ -59,6 +60,7 @@ function main(): void {
   step(EXIT.bug, "lowportd: setrlimit", set_resource_limits);
 
   // 5. Root is given up for ever, and that is proved.
+  no_debugger();
   step(EXIT.bug, "lowportd: lock-down", () => lock_down(config.user.uid, config.user.gid));
 
   try {
@@ -80,20 +82,19 @@ function main(): void {
   // 7. The start is on record before anything is served.
   const server = new Server(listener, config, audit, log);
   const torn = audit.torn === "" ? "" : `; the last line was torn and is taken out: ${audit.torn}`;
-  audit.stage({ event: "start", reason: server.describe() + torn });
+  const who = `lowport ${VERSION}, pid ${process.pid}, user ${config.user.name}, ${config.policy.rules.length} rules`;
+  audit.stage({ event: "start", reason: who + torn });
   step(EXIT.config, `${file}: /audit/path: ${auditPath}`, () => audit.write());
   audit.send_head();
 
   // 8. Ready.
+  no_debugger();
   server.start();
-  handle_signals(act, file, config, audit, server, log);
+  handle_signals(file, config, audit, server, log);
   log.info({ socket: path, rules: config.policy.rules.length, codeGeneration: !process.execArgv.includes(NO_CODE) }, "ready");
 }
 
-/** What the signals do that do not stop the helper. */
-type Acts = Record<"SIGHUP" | "SIGUSR1", () => void>;
-
-function handle_signals(act: Acts, file: string, started: Config, audit: AuditLog, server: Server, log: Log): void {
+function handle_signals(file: string, started: Config, audit: AuditLog, server: Server, log: Log): void {
   /** Does it, records it, and never ends the helper. */
   function record(event: "reload" | "rotate", work: () => string): void {
     try {

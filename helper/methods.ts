@@ -48,12 +48,10 @@ function read_wanted(params: { protocol: "tcp" | "udp"; port: number; address?: 
 }
 
 function require_quota(config: Config, { account }: Caller, rule: Rule): void {
-  const over = (limit: string, max: number, who: string) =>
-    refusal(
-      "EDQUOT",
-      `uid ${account.uid} has ${max} sockets, all that ${who} allows; release one, or ask an admin to raise ${limit}`,
-      { limit, max },
-    );
+  const over = (limit: string, max: number, who: string) => {
+    const reason = `uid ${account.uid} has ${max} sockets, all that ${who} allows; release one, or ask an admin to raise ${limit}`;
+    return refusal("EDQUOT", reason, { limit, max });
+  };
   const { socketsPerUid } = config.limits;
   if (account.sockets >= socketsPerUid) throw over("socketsPerUid", socketsPerUid, "the helper");
   if ((account.byRule.get(rule.name) ?? 0) >= rule.maxSockets) throw over("maxSockets", rule.maxSockets, `rule "${rule.name}"`);
@@ -61,21 +59,18 @@ function require_quota(config: Config, { account }: Caller, rule: Rule): void {
 
 /** What a rule limits besides the socket itself. */
 function require_allowed_options(rule: Rule, wanted: Wanted, asked: { hold: number; reusePort: boolean; share: boolean }): void {
+  const what = `${describe_socket(wanted)}: rule "${rule.name}"`;
   for (const option of ["reusePort", "share"] as const)
     if (asked[option] && !rule[option])
       throw refusal(
         "EACCES",
-        `${describe_socket(wanted)}: rule "${rule.name}" does not allow ${option}; ask without it, or an admin sets "${option}": true in that rule`,
+        `${what} does not allow ${option}; ask without it, or an admin sets "${option}": true in that rule`,
       );
-  if (asked.hold > rule.maxHoldSeconds)
-    throw refusal(
-      "EDQUOT",
-      `${describe_socket(wanted)}: rule "${rule.name}" allows a hold of ${rule.maxHoldSeconds} s, not ${asked.hold}; ask for less, or an admin raises maxHoldSeconds`,
-      {
-        limit: "maxHoldSeconds",
-        max: rule.maxHoldSeconds,
-      },
-    );
+  const max = rule.maxHoldSeconds;
+  if (asked.hold > max) {
+    const reason = `${what} allows a hold of ${max} s, not ${asked.hold}; ask for less, or an admin raises maxHoldSeconds`;
+    throw refusal("EDQUOT", reason, { limit: "maxHoldSeconds", max });
+  }
 }
 
 function entry_of(lease: Lease): LeaseEntry {
@@ -108,7 +103,7 @@ export function make_handlers(world: World): Handlers {
 
   /** The lease, if the caller may touch it; to others it does not exist. */
   function find_lease(id: string, { account, peer }: Caller): Lease {
-    const lease = leases.get(id);
+    const lease = leases.byId.get(id);
     if (lease !== undefined && (lease.account === account || is_operator(world.config, peer))) return lease;
     throw refusal("ENOENT", `there is no lease ${id} of uid ${peer.uid}; \`list\` shows those there are`);
   }
@@ -146,7 +141,7 @@ export function make_handlers(world: World): Handlers {
 
     list(_params, { caller }) {
       const all = is_operator(world.config, caller.peer);
-      return { leases: [...leases.all()].filter((lease) => all || lease.account === caller.account).map(entry_of) };
+      return { leases: [...leases.byId.values()].filter((lease) => all || lease.account === caller.account).map(entry_of) };
     },
 
     check(params, call) {
@@ -173,7 +168,7 @@ export function make_handlers(world: World): Handlers {
         pid: process.pid,
         uptimeSeconds: Math.floor(process.uptime()),
         connections: world.connections(),
-        leases: leases.size,
+        leases: leases.byId.size,
         policyLoadedAt: world.policyLoadedAt.toISOString(),
         auditSeq: world.audit_seq(),
         you: { uid: peer.uid, gid: peer.gid, groups: [...peer.groups], operator: is_operator(world.config, peer) },

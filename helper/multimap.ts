@@ -7,9 +7,7 @@ export class Multimap<K, V> {
   }
 
   add(key: K, value: V): void {
-    const set = this.#sets.get(key);
-    if (set === undefined) this.#sets.set(key, new Set([value]));
-    else set.add(value);
+    this.#sets.set(key, (this.#sets.get(key) ?? new Set()).add(value));
   }
 
   remove(key: K, value: V): void {

@@ -32,7 +32,7 @@ export function load_posix(): Posix {
     throw new Error(
       `the posix package cannot be loaded (${message_of(error).split("\n")[0]}). It is built for one major version of Node, ` +
         `and this is ${process.version}; npm 12 builds it only if told so. ` +
-        "Build it with `npm install --allow-scripts=posix`, or with `npm rebuild posix` after a change of Node.",
+        "Build it with `npm rebuild posix` in the folder of lowport; an installed lowport: `npm install --global --allow-scripts=posix` again.",
       { cause: error },
     );
   }

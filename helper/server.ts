@@ -4,7 +4,7 @@ import type { Logger } from "pino";
 import { type LowportError, message_of, refusal } from "../shared/errors.js";
 import { errno_name, native } from "../shared/native.js";
 import { READABLE, unwatch, watch } from "../shared/poll.js";
-import { type Limits, VERSION } from "../shared/protocol.js";
+import { type Limits, MAX_LINE_BYTES } from "../shared/protocol.js";
 import { type Account, Accounts, take_tokens } from "./account.js";
 import { describe_socket } from "./address.js";
 import { type AuditLog, MAX_OWED } from "./audit.js";
@@ -96,7 +96,7 @@ export class Server implements ConnectionEvents {
         this.#accepting = false;
         unwatch(this.#listener);
         setTimeout(() => this.#accept_again(), ACCEPT_RETRY_MS).unref();
-        this.#log.warn({ reason: errno_name(fd), connections: this.#connections.size }, "cannot accept; tries again soon");
+        this.#log.warn({ reason: errno_name(fd) }, "cannot accept; tries again soon");
         return;
       }
     }
@@ -122,12 +122,10 @@ export class Server implements ConnectionEvents {
 
   #refuse_connection(peer: Peer, account: Account): LowportError | undefined {
     const { limits } = this.#world.config;
-    const over = (limit: keyof Limits, whose: string) =>
-      refusal(
-        "EDQUOT",
-        `${whose} ${limits[limit]} connections, all that are allowed; close one, or ask an admin to raise ${limit}`,
-        { limit, max: limits[limit] },
-      );
+    const over = (limit: keyof Limits, whose: string) => {
+      const reason = `${whose} ${limits[limit]} connections, all that are allowed; close one, or ask an admin to raise ${limit}`;
+      return refusal("EDQUOT", reason, { limit, max: limits[limit] });
+    };
     if (this.#audit.owed >= MAX_OWED)
       return refusal("EIO", "the audit log cannot be written, and no more can be remembered; an admin frees its disk");
     if (peer.groups.length > MAX_GROUPS)
@@ -149,14 +147,10 @@ export class Server implements ConnectionEvents {
     native().send(fd, Buffer.from(`${JSON.stringify(error_response(null, why))}\n`), new Int32Array(0), 0);
     closeSync(fd);
     const now = performance.now();
-    if (now - account.turnedAwayAt < TURNED_AWAY_EVERY_MS || this.#audit.owed >= MAX_OWED) {
-      account.turnedAway++;
-      return;
-    }
-    const more = account.turnedAway > 0 ? ` (and ${account.turnedAway} more since the last that was recorded)` : "";
-    Object.assign(account, { turnedAway: 0, turnedAwayAt: now });
+    if (now - account.turnedAwayAt < TURNED_AWAY_EVERY_MS || this.#audit.owed >= MAX_OWED) return;
+    account.turnedAwayAt = now;
     const { code, reason } = why.data;
-    this.#turn.record_event({ event: "connect", peer, conn: number, decision: "deny", code, reason: reason + more });
+    this.#turn.record_event({ event: "connect", peer, conn: number, decision: "deny", code, reason });
   }
 
   on_close(connection: Connection, reason: string): void {
@@ -176,7 +170,8 @@ export class Server implements ConnectionEvents {
       return { caller: connection, record: { event: "call", peer, conn: number }, response: undefined };
     });
     const exchange: Exchange = { batch, calls, ready: false };
-    if (line.length > BYTES_A_TOKEN)
+    if (line === "too long") take_tokens(connection.account, this.#world.config.limits, MAX_LINE_BYTES / BYTES_A_TOKEN);
+    else if (line.length > BYTES_A_TOKEN)
       take_tokens(connection.account, this.#world.config.limits, Math.floor(line.length / BYTES_A_TOKEN));
     connection.add(exchange);
     this.#turn.begin();
@@ -219,7 +214,7 @@ export class Server implements ConnectionEvents {
       clearTimeout(timer);
       this.#on_quiet = undefined;
       for (const connection of [...this.#connections]) connection.close("the helper stops");
-      for (const lease of [...this.#leases.all()]) this.#leases.end(lease, "the helper stops");
+      for (const lease of [...this.#leases.byId.values()]) this.#leases.end(lease, "the helper stops");
       done();
     };
     const timer = setTimeout(finish_up, STOP_TIMEOUT_MS);
@@ -231,11 +226,5 @@ export class Server implements ConnectionEvents {
 
   on_idle(): void {
     this.#on_quiet?.();
-  }
-
-  /** What the start record says of this helper. */
-  describe(): string {
-    const { config } = this.#world;
-    return `lowport ${VERSION}, pid ${process.pid}, user ${config.user.name}, ${config.policy.rules.length} rules`;
   }
 }

@@ -50,19 +50,23 @@ export class Turn {
   record_call(call: Call): void {
     if (call.recorded === true && call.record.decision === "allow") return;
     if (call.recorded === true) call.record.decision = "error";
-    this.#audit.stage(call.record, (error) => (call.lost = error));
+    this.#stage(call, call.record);
   }
 
   /** Writes a call's record before its effect, which cannot be taken back. @throws EIO */
   record_now(call: Call): void {
     call.record.decision = "allow";
-    this.#audit.stage({ ...call.record }, (error) => (call.lost = error));
+    this.#stage(call, { ...call.record });
     try {
       this.#audit.write();
-      call.recorded = true;
     } catch (error) {
       throw not_recorded(error as Error);
     }
+  }
+
+  #stage(call: Call, record: AuditRecord): void {
+    const on_lost = (error: Error) => (call.lost = error);
+    this.#audit.stage(record, on_lost, () => (call.recorded = true));
   }
 
   /** Records what has happened. */
@@ -92,19 +96,15 @@ export class Turn {
   /** Lets an exchange be answered; what could not be recorded is taken back and refused. */
   #finish(exchange: Exchange, failed: Failure | undefined): void {
     for (const call of exchange.calls.toReversed()) {
-      const why = call.lost ?? (failed?.written === true ? failed.error : undefined);
+      const unsynced = failed?.written === true ? failed.error : undefined;
+      const why = call.lost ?? (call.recorded === true ? unsynced : new Error("it is not recorded"));
       if (why === undefined) continue;
       call.undo?.();
-      // Its grant stands in the log, if perhaps not on the disk: then that it was taken back must stand there too.
-      if (call.lost === undefined && call.lease !== undefined)
-        this.record_event({
-          event: "lease-end",
-          peer: call.caller.peer,
-          lease: call.lease.id,
-          reason: `taken back: ${why.message}`,
-        });
       if (call.response !== undefined) call.response = error_response(call.record.id ?? null, not_recorded(why));
       delete call.lease;
+      // What stands in the log, if perhaps not on the disk, was not done after all: that must stand there too.
+      const reason = `answered with EIO: ${why.message}`;
+      if (call.recorded === true) this.record_event({ ...call.record, decision: "error", code: "EIO", reason });
     }
     exchange.ready = true;
   }

@@ -4,6 +4,7 @@
  * --disallow-code-generation-from-strings.
  */
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { Ajv, type Options } from "ajv";
 import standalone from "ajv/dist/standalone/index.js";
 import { CONFIG_SCHEMA, RULES_SCHEMA } from "./config-schema.js";
@@ -61,7 +62,7 @@ function same(file: URL, text: string): boolean {
   }
 }
 
-if (process.argv[1] === new URL(import.meta.url).pathname) {
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [source, target] = ["../../shared/generated/", "./generated/"].map((path) => new URL(path, import.meta.url)) as [
     URL,
     URL,

@@ -38,7 +38,9 @@ function load_native(): Native {
   } catch (error) {
     throw new Error(
       `lowport: its addon cannot be loaded (${message_of(error)}). ` +
-        (process.platform === "linux" ? "Build it with `npm run build`; a C compiler is needed." : "It exists on Linux only."),
+        (process.platform === "linux"
+          ? "Build it with `npm run build`, or install a lowport that was packed on this kind of machine."
+          : "It exists on Linux only."),
       { cause: error },
     );
   }

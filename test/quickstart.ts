@@ -19,12 +19,13 @@ import { request } from "node:http";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 
 /** Ids that no user has: the helper's own, and the group that may talk to it. */
 const HELPER_UID = 64_079;
 const SOCKET_GID = 64_080;
 const CLEAN = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LANG: "C.UTF-8" };
-const REPOSITORY = new URL("../..", import.meta.url).pathname;
+const REPOSITORY = fileURLToPath(new URL("../..", import.meta.url));
 
 const say = (text: string) => process.stdout.write(`${text}\n`);
 const indent = (text: string) => text.trimEnd().replace(/^/gm, "      ");
@@ -144,7 +145,7 @@ async function main(): Promise<void> {
   const node = node_for_all();
 
   say(`1. root starts the helper, with one rule: ${JSON.stringify(rules[0])}`);
-  const flags = ["--disallow-code-generation-from-strings", "--disable-proto=throw"];
+  const flags = ["--disallow-code-generation-from-strings", "--disable-proto=throw", "--inspect-publish-uid=stderr"];
   const helper = await start(
     process.execPath,
     [...flags, join(REPOSITORY, "dist/helper/main.js"), "--config", config],

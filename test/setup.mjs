@@ -8,8 +8,9 @@ import { spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
+import { fileURLToPath } from "node:url";
 
-process.chdir(join(import.meta.dirname ?? new URL(".", import.meta.url).pathname, ".."));
+process.chdir(join(fileURLToPath(import.meta.url), "../.."));
 
 function fail(message) {
   console.error(`lowport: ${message}`);
@@ -39,12 +40,13 @@ function require_tools() {
     ["make", "make"],
     ["python3", "python3 (node-gyp builds posix with it)"],
     ["unshare", "util-linux"],
+    ["setpriv", "util-linux"],
     ["ip", "iproute2"],
   ].filter(([command]) => !has(command));
   if (missing.length > 0)
     fail(
       `missing: ${missing.map(([command, what]) => `${command} (${what})`).join(", ")}. ` +
-        "Debian: apt-get install build-essential python3 util-linux iproute2. Alpine: apk add build-base python3 util-linux iproute2",
+        "Debian: apt-get install build-essential python3 util-linux iproute2. Alpine: apk add build-base linux-headers python3 util-linux setpriv iproute2",
     );
 }
 
@@ -65,8 +67,12 @@ function set_up() {
   require_tools();
   if (!installed()) must("installing the dependencies", "npm", ["ci", "--no-audit", "--no-fund"]);
   if (!posix_loads()) must("building posix for this Node", "npm", ["rebuild", "posix"]);
-  if (!posix_loads()) fail("posix was not built: npm 12 needs leave for that; run `npm install --allow-scripts=posix`");
-  rmSync("dist", { recursive: true, force: true }); // a test whose source is gone must not run on
+  if (!posix_loads()) fail("posix was not built; `npm rebuild posix` says why (npm 12 builds it because package.json allows it)");
+  try {
+    rmSync("dist", { recursive: true, force: true }); // a test whose source is gone must not run on
+  } catch (error) {
+    fail(`${error.message}; it was made by another user (a run with sudo?): sudo chown -R $(id -un) dist node_modules`);
+  }
   must("the build", "npm", ["run", "--silent", "build"]);
 }
 

@@ -224,7 +224,7 @@ test("heads go out every thousand records and when asked", () => {
   assert.ok(statSync(path).size > 0);
 });
 
-test("a log that was removed goes on in a new file; while that cannot be, calls are lost and nothing else is", (t) => {
+test("a log that was removed takes no more records: calls are lost until a signal begins a new one", (t) => {
   const path = new_path();
   const audit = new AuditLog(path, "write");
   audit.stage({ event: "start", reason: "first" });
@@ -236,18 +236,23 @@ test("a log that was removed goes on in a new file; while that cannot be, calls 
   unlinkSync(path);
   mkdirSync(path); // in the way of a new file
   const lost: string[] = [];
-  audit.stage({ event: "call", reason: "lost" }, (error) => lost.push(error.message));
-  audit.stage({ event: "disconnect", reason: "owed" });
-  audit.commit((failed) => lost.push(`written ${failed?.written}`));
-  assert.match(lost.join("\n"), /^EISDIR.*\nwritten false$/);
+  for (let i = 0; i < 2; i++) {
+    audit.stage({ event: "call", reason: "lost" }, (error) => lost.push(error.message));
+    audit.stage({ event: "disconnect", reason: `owed ${i}` });
+    audit.commit((failed) => lost.push(`written ${failed?.written}`));
+    assert.throws(() => audit.reopen(), /EISDIR/);
+  }
+  assert.match(lost.join("\n"), /^(.*audit.log was removed; SIGUSR1 begins a new one\nwritten false\n?){2}$/);
   rmdirSync(path);
+  assert.equal(audit.reopen(), true);
   audit.stage({ event: "call", reason: "later" }, () => assert.fail("there is room"));
   audit.commit((failed) => assert.equal(failed, undefined));
   assert.deepEqual(
     read_chain(path, hash, 1).map(({ event, reason }) => [event, reason]),
     [
+      ["disconnect", "owed 0"],
+      ["disconnect", "owed 1"],
       ["rotate", "the file before was removed after record 1"],
-      ["disconnect", "owed"],
       ["call", "later"],
     ],
   );

@@ -41,8 +41,8 @@ const operation = fc.oneof(
 
 /** Every reference of every lease, a held one as one, by user and by rule. */
 function check(table: LeaseTable, accounts: Accounts, descriptors: number): void {
-  const leases = [...table.all()];
-  assert.equal(leases.length, table.size);
+  const leases = [...table.byId.values()];
+  assert.equal(leases.length, table.byId.size);
   for (const uid of UIDS) {
     const account = accounts.of(uid, LIMITS);
     const own = leases.filter((lease) => lease.account === account);
@@ -64,7 +64,7 @@ function check(table: LeaseTable, accounts: Accounts, descriptors: number): void
     assert.ok(account.sockets <= MAX_SOCKETS);
   }
   for (const lease of leases) {
-    assert.equal(table.get(lease.id), lease);
+    assert.equal(table.byId.get(lease.id), lease);
     assert.equal(lease.timer !== undefined && lease.references.size === 0, lease.references.size === 0, "held: a timer runs");
     for (const [holder, references] of lease.references) {
       assert.ok(references > 0);
@@ -90,7 +90,7 @@ test("random operations of two users on two ports", () => {
       let turn: Granted[] = [];
       for (const step of operations) {
         const holder = HOLDERS["who" in step ? step.who : 0] as { uid: number };
-        const lease = "lease" in step ? [...table.all()][step.lease] : undefined;
+        const lease = "lease" in step ? [...table.byId.values()][step.lease] : undefined;
         try {
           if (step.kind === "grant") {
             const { port, address, protocol, share, reusePort, hold } = step;
@@ -119,7 +119,7 @@ test("random operations of two users on two ports", () => {
         }
         check(table, accounts, descriptors);
       }
-      for (const lease of [...table.all()]) table.end(lease, "over");
+      for (const lease of [...table.byId.values()]) table.end(lease, "over");
       check(table, accounts, descriptors);
     }),
     { numRuns: 300 },

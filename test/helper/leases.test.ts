@@ -18,7 +18,7 @@ const before = count_descriptors();
 
 /** After each test: everything is given back, and every counter is at 0 again. */
 afterEach(() => {
-  for (const lease of [...table.all()]) table.end(lease, "the test is over");
+  for (const lease of [...table.byId.values()]) table.end(lease, "the test is over");
   const left = [1, 2].map((uid) => accounts.of(uid, LIMITS)).map(({ sockets, byRule }) => [sockets, byRule.size]);
   accounts = new Accounts();
   ended = [];
@@ -49,10 +49,10 @@ test("a grant is a listening socket that counts, and ends with its connection", 
   const port = free_port();
   const { lease, resumed } = table.grant(grant({ port, holder, label: "a" }));
   assert.deepEqual(native().socketInfo(lease.fd), [1, 1, port, "127.0.0.1", 0]);
-  assert.deepEqual([resumed, table.size, table.get(lease.id), lease.label], [false, 1, lease, "a"]);
+  assert.deepEqual([resumed, table.byId.size, table.byId.get(lease.id), lease.label], [false, 1, lease, "a"]);
   assert.deepEqual([account_of().sockets, account_of().byRule.get("web")], [1, 1]);
   table.leave(holder);
-  assert.deepEqual([table.size, lease.fd, account_of().sockets], [0, -1, 0]);
+  assert.deepEqual([table.byId.size, lease.fd, account_of().sockets], [0, -1, 0]);
   assert.deepEqual(ended, ["its owner's connection closed"]);
   table.leave(holder);
   table.end(lease, "again");
@@ -71,7 +71,7 @@ test("the same socket again: EADDRINUSE for oneself without share and for anothe
   assert.throws(() => table.grant(grant({ port })), refused("EADDRINUSE"));
   assert.throws(() => table.grant(grant({ port, share: true }, 2)), refused("EADDRINUSE"));
   assert.throws(() => table.grant(grant({ port, address: "0.0.0.0", share: true })), refused("EADDRINUSE"));
-  assert.deepEqual([table.size, account_of().sockets, account_of(2).sockets], [1, 1, 0]);
+  assert.deepEqual([table.byId.size, account_of().sockets, account_of(2).sockets], [1, 1, 0]);
   assert.equal(lease.references.size, 1);
 });
 
@@ -84,9 +84,9 @@ test("share is one more reference to the same socket; the last one that leaves e
   assert.throws(() => table.grant(grant({ port, share: true, check_quota: quota_reached })), refused("EDQUOT"));
   assert.throws(() => table.grant(grant({ port, share: true, reusePort: true })), refused("EADDRINUSE"));
   table.leave(one);
-  assert.deepEqual([table.size, account_of().sockets], [1, 1]);
+  assert.deepEqual([table.byId.size, account_of().sockets], [1, 1]);
   table.leave(two);
-  assert.deepEqual([table.size, account_of().sockets], [0, 0]);
+  assert.deepEqual([table.byId.size, account_of().sockets], [0, 0]);
 });
 
 test("a held lease is the same socket for the same user, and queues connections meanwhile", async () => {
@@ -115,10 +115,10 @@ test("a lease that is held too long ends; one resumed in time does not", (t: Tes
   t.mock.timers.tick(9_999);
   assert.equal(table.grant(grant({ port, holder: two, hold: 10 })).resumed, true);
   t.mock.timers.tick(60_000);
-  assert.equal(table.size, 1);
+  assert.equal(table.byId.size, 1);
   table.leave(two);
   t.mock.timers.tick(10_000);
-  assert.deepEqual([table.size, ended], [0, ["its owner did not come back within 10 s"]]);
+  assert.deepEqual([table.byId.size, ended], [0, ["its owner did not come back within 10 s"]]);
 });
 
 test("references that one connection has many of are counted one by one", () => {
@@ -130,7 +130,7 @@ test("references that one connection has many of are counted one by one", () => 
   table.release(lease, holder);
   assert.equal(account_of().sockets, 3);
   table.leave(holder);
-  assert.deepEqual([account_of().sockets, lease.references.size, table.size], [1, 0, 1], "held: counts once");
+  assert.deepEqual([account_of().sockets, lease.references.size, table.byId.size], [1, 0, 1], "held: counts once");
 });
 
 test("release: one's reference, then the lease; one who has none (held, operator) ends it whole", () => {
@@ -139,22 +139,22 @@ test("release: one's reference, then the lease; one who has none (held, operator
   const { lease } = table.grant(grant({ port, holder: one, hold: 50 }));
   table.grant(grant({ port, holder: two, share: true, hold: 50 }));
   table.release(lease, one);
-  assert.deepEqual([table.size, account_of().sockets], [1, 1]);
+  assert.deepEqual([table.byId.size, account_of().sockets], [1, 1]);
   table.release(lease, two);
-  assert.deepEqual([table.size, ended], [0, ["released"]], "not held: it was given up");
+  assert.deepEqual([table.byId.size, ended], [0, ["released"]], "not held: it was given up");
   const held = table.grant(grant({ port, holder: one, hold: 50 })).lease;
   table.leave(one);
   table.release(held, {});
-  assert.equal(table.size, 0);
+  assert.equal(table.byId.size, 0);
   const active = table.grant(grant({ port, holder: one })).lease;
   table.release(active, {});
-  assert.equal(table.size, 0);
+  assert.equal(table.byId.size, 0);
 });
 
 test("undo of a bind: as if it had not been, and no end is told", () => {
   const port = free_port();
   table.grant(grant({ port })).undo();
-  assert.deepEqual([table.size, account_of().sockets, ended.length], [0, 0, 0]);
+  assert.deepEqual([table.byId.size, account_of().sockets, ended.length], [0, 0, 0]);
   table.grant(grant({ port }));
 });
 
@@ -163,7 +163,7 @@ test("undo of a share: the others keep theirs, and its hold is what it was", () 
   const { lease } = table.grant(grant({ port, hold: 0 }));
   const { undo } = table.grant(grant({ port, share: true, hold: 100 }));
   undo();
-  assert.deepEqual([table.size, account_of().sockets, lease.references.size, lease.hold], [1, 1, 1, 0]);
+  assert.deepEqual([table.byId.size, account_of().sockets, lease.references.size, lease.hold], [1, 1, 1, 0]);
 });
 
 test("undo of a resume: held again, for as long and under the name as before", (t: TestContext) => {
@@ -176,7 +176,7 @@ test("undo of a resume: held again, for as long and under the name as before", (
   undo();
   assert.deepEqual([lease.hold, lease.label, lease.references.size, account_of().sockets], [10, "a", 0, 1]);
   t.mock.timers.tick(10_000);
-  assert.equal(table.size, 0);
+  assert.equal(table.byId.size, 0);
 });
 
 test("undo of a resume that others have shared since leaves them theirs", (t: TestContext) => {
@@ -190,7 +190,7 @@ test("undo of a resume that others have shared since leaves them theirs", (t: Te
   undo();
   assert.equal(account_of().sockets, 1);
   t.mock.timers.tick(60_000);
-  assert.equal(table.size, 1, "an active lease does not run out");
+  assert.equal(table.byId.size, 1, "an active lease does not run out");
 });
 
 test("undo after all is over does nothing", () => {
@@ -211,7 +211,7 @@ test("a listener that its holder shut down is not resumed to anyone", () => {
   // revokeSocket shuts it down as a holder's shutdown() would: it no longer listens.
   assert.equal(native().revokeSocket(lease.fd), 0);
   const { lease: fresh, resumed } = table.grant(grant({ port }));
-  assert.deepEqual([resumed, fresh === lease, table.size], [false, false, 1]);
+  assert.deepEqual([resumed, fresh === lease, table.byId.size], [false, false, 1]);
   assert.deepEqual(ended, ["its listener was shut down by its holder"]);
 });
 
@@ -219,24 +219,24 @@ test("reusePort: the same user may have several sockets, another none", () => {
   const port = free_port();
   table.grant(grant({ port, reusePort: true }));
   table.grant(grant({ port, reusePort: true }));
-  assert.deepEqual([table.size, account_of().sockets], [2, 2]);
+  assert.deepEqual([table.byId.size, account_of().sockets], [2, 2]);
   assert.throws(() => table.grant(grant({ port, reusePort: true }, 2)), refused("EADDRINUSE"));
   assert.throws(() => table.grant(grant({ port, reusePort: true, address: "0.0.0.0" }, 2)), refused("EADDRINUSE"));
   assert.throws(() => table.grant(grant({ port })), refused("EADDRINUSE"));
-  assert.equal(table.size, 2);
+  assert.equal(table.byId.size, 2);
 });
 
 test("a grant that fails changes nothing", () => {
   const port = free_port();
   assert.throws(() => table.grant(grant({ port, check_quota: quota_reached })), refused("EDQUOT"));
   assert.throws(() => table.grant(grant({ port, address: "192.0.2.1" })), refused("EADDRNOTAVAIL"));
-  assert.deepEqual([table.size, account_of().sockets], [0, 0]);
+  assert.deepEqual([table.byId.size, account_of().sockets], [0, 0]);
 });
 
 test("revoke takes the socket itself back", () => {
   const port = free_port();
   const { lease } = table.grant(grant({ port, hold: 50 }));
   table.revoke(lease, "revoked by uid 0");
-  assert.deepEqual([table.size, ended], [0, ["revoked by uid 0"]]);
+  assert.deepEqual([table.byId.size, ended], [0, ["revoked by uid 0"]]);
   table.grant(grant({ port }));
 });

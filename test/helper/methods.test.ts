@@ -37,7 +37,7 @@ const world: World = {
 const handlers = make_handlers(world);
 
 afterEach(() => {
-  for (const lease of [...leases.all()]) leases.end(lease, "over");
+  for (const lease of [...leases.byId.values()]) leases.end(lease, "over");
   accounts = new Accounts();
   recorded.length = 0;
 });
@@ -85,10 +85,10 @@ for (const [method, expected] of Object.entries(EXPECTED) as [MethodName, string
     test(`${method} by ${["no rule", "a wrong rule", "the right rule", "an operator"][i]}: ${expected[i]}`, () => {
       const lease = ["release", "revoke"].includes(method) ? lease_of(RIGHT) : "";
       const params = { bind: wanted, check: wanted, release: { lease }, revoke: { lease } }[method as string] ?? {};
-      const before = leases.size;
+      const before = leases.byId.size;
       const { code, data } = call(method, who, params as never);
       assert.equal(code, expected[i], data?.reason);
-      if (code !== "ok") assert.equal(leases.size, before, "a refusal changes nothing");
+      if (code !== "ok") assert.equal(leases.byId.size, before, "a refusal changes nothing");
     });
 
 test("an operator is one by uid or by group, and never if unmapped", () => {
@@ -111,7 +111,7 @@ test("bind: any spelling of the address is one address, and what stands on recor
   assert.deepEqual([state.record.rule, state.record.lease, state.lease?.id], ["web", result["lease"], result["lease"]]);
   assert.equal(call("bind", RIGHT, wanted).code, "EADDRINUSE");
   state.undo?.();
-  assert.equal(leases.size, 0);
+  assert.equal(leases.byId.size, 0);
 });
 
 test("bind: what is no address", () => {
@@ -125,7 +125,7 @@ test("bind: the rule's limits: options, hold, sockets; then the helper's", () =>
   assert.equal(call("bind", RIGHT, { ...wanted, reusePort: true }).code, "EACCES");
   assert.equal(call("bind", 5, { ...wanted, share: true }).code, "EACCES");
   assert.equal(call("bind", 5, wanted).code, "ok");
-  for (const lease of [...leases.all()]) leases.end(lease, "over");
+  for (const lease of [...leases.byId.values()]) leases.end(lease, "over");
   const { code, data } = call("bind", RIGHT, { ...wanted, hold: 11 });
   assert.deepEqual([code, data?.limit, data?.max], ["EDQUOT", "maxHoldSeconds", 10]);
   for (let i = 0; i < 2; i++) assert.equal(call("bind", RIGHT, { ...wanted, share: true, hold: 10 }).code, "ok");
@@ -144,7 +144,7 @@ test("list: one's own, or all for an operator, with every member of its schema",
   const { since, ...entry } = list(RIGHT)[0] ?? {};
   assert.deepEqual(entry, { lease, uid: RIGHT, ...wanted, state: "active", label: "a", hold: 3 });
   assert.match(String(since), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
-  const [held] = [...leases.all()];
+  const [held] = [...leases.byId.values()];
   for (const holder of held?.references.keys() ?? []) leases.leave(holder);
   assert.equal(list(RIGHT)[0]?.["state"], "held");
 });
@@ -156,14 +156,14 @@ test("check: for oneself, and only an operator for another", () => {
   assert.equal(call("check", RIGHT, { ...wanted, uid: RIGHT }).result["allowed"], true);
   assert.equal(call("check", OPERATOR, { ...wanted, uid: RIGHT }).result["allowed"], true);
   assert.equal(call("check", OPERATOR, { ...wanted, uid: NONE }).result["allowed"], false);
-  assert.equal(leases.size, 0, "it binds nothing");
+  assert.equal(leases.byId.size, 0, "it binds nothing");
 });
 
 test("release and revoke are recorded before they take effect, for they cannot be undone", () => {
   for (const method of ["release", "revoke"] as const) {
     const lease = lease_of(RIGHT);
     assert.deepEqual(call(method, OPERATOR, { lease }).result, { [`${method}d`]: true });
-    assert.deepEqual([recorded.at(-1), leases.get(lease)], [lease, undefined]);
+    assert.deepEqual([recorded.at(-1), leases.byId.get(lease)], [lease, undefined]);
     assert.equal(call(method, OPERATOR, { lease }).code, "ENOENT");
   }
 });
@@ -179,7 +179,7 @@ test("a record that cannot be written prevents a release", () => {
   const caller = { number: 1, peer: peer(OPERATOR), account: accounts.of(OPERATOR, LIMITS) };
   const state: Call = { caller, record: { event: "call" }, response: undefined };
   for (const method of ["release", "revoke"] as const) assert.throws(() => strict[method]({ lease }, state), { message: "full" });
-  assert.ok(leases.get(lease));
+  assert.ok(leases.byId.get(lease));
 });
 
 test("status and rpc.discover", () => {
