@@ -32,7 +32,6 @@ export function leave_io_uring(): void {
   const result = native().forbidIoUring();
   if (result < 0) throw new Error(`seccomp(SECCOMP_SET_MODE_FILTER): ${errno_name(result)}`);
   process.removeAllListeners("warning"); // that execve is experimental
-  const no_debugger = process.allowedNodeEnvironmentFlags.has("--disable-sigusr1") ? ["--disable-sigusr1"] : [];
-  const args = [process.execPath, ...process.execArgv, ...no_debugger, ...process.argv.slice(1)];
+  const args = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
   execve.call(process, process.execPath, args, { ...process.env, [STARTED_AGAIN]: "1" });
 }
