@@ -91,7 +91,7 @@ export class LeaseTable {
     if (grant.reusePort) this.#refuse_overlap(grant);
     const fd = bind_socket(grant, first);
     const { holder, share: _, check_quota: __, ...granted } = grant;
-    const id = randomBytes(12).toString("base64url");
+    const id = randomBytes(12).toString("hex"); // never begins with -, which a command would take for an option
     const lease: Lease = { ...granted, id, fd, since: new Date(), references: new Map(), timer: undefined };
     this.byId.set(lease.id, lease);
     this.#byPort.add(port_key(lease), lease);

@@ -240,3 +240,11 @@ test("revoke takes the socket itself back", () => {
   assert.deepEqual([table.byId.size, ended], [0, ["revoked by uid 0"]]);
   table.grant(grant({ port }));
 });
+
+test("no lease is named so that a command would take its name for an option", () => {
+  for (let i = 0; i < 300; i++) {
+    const { lease, undo } = table.grant(grant({ port: free_port() }));
+    assert.match(lease.id, /^[0-9a-f]{24}$/);
+    undo();
+  }
+});
