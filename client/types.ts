@@ -14,7 +14,7 @@ export interface ConnectOptions extends CallOptions {
   socket?: string | undefined;
 }
 
-/** What `bind` takes; see protocol.md for each. */
+/** What `bind` takes; see shared/PROTOCOL.md for each. */
 export type BindOptions = Params<"bind"> & CallOptions;
 
 /** A socket that the helper has granted. */

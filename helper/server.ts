@@ -30,6 +30,7 @@ const OPERATOR_RESERVE = 16;
 const BYTES_A_TOKEN = 4096;
 /** Milliseconds that replies get to leave when the helper stops. */
 const STOP_TIMEOUT_MS = 1000;
+
 export class Server implements ConnectionEvents {
   readonly #listener: number;
   readonly #audit: AuditLog;
@@ -170,9 +171,8 @@ export class Server implements ConnectionEvents {
       return { caller: connection, record: { event: "call", peer, conn: number }, response: undefined };
     });
     const exchange: Exchange = { batch, calls, ready: false };
-    if (line === "too long") take_tokens(connection.account, this.#world.config.limits, MAX_LINE_BYTES / BYTES_A_TOKEN);
-    else if (line.length > BYTES_A_TOKEN)
-      take_tokens(connection.account, this.#world.config.limits, Math.floor(line.length / BYTES_A_TOKEN));
+    const bytes = line === "too long" ? MAX_LINE_BYTES : line.length;
+    if (bytes > BYTES_A_TOKEN) take_tokens(connection.account, this.#world.config.limits, Math.floor(bytes / BYTES_A_TOKEN));
     connection.add(exchange);
     this.#turn.begin();
     connection.running = connection.running.then(() => this.#run(elements, connection, exchange));

@@ -203,5 +203,4 @@ export const METHODS = {
 export type MethodName = keyof typeof METHODS;
 export type Params<M extends MethodName> = Static<(typeof METHODS)[M]["params"]>;
 export type Result<M extends MethodName> = M extends "rpc.discover" ? object : Static<(typeof METHODS)[M]["result"]>;
-export type Protocol = "tcp" | "udp";
 export type LeaseEntry = Static<typeof leaseEntry>;
