@@ -1,21 +1,9 @@
-/** The arguments of lowportd, and how it ends when a step fails: one line to stderr and a code of sysexits(3). */
+/** How the daemon is told what to do, and how it ends when a step fails: one line to stderr and a code of sysexits(3). */
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { message_of } from "../shared/errors.js";
-import { DEFAULT_CONFIG, EXIT, VERSION } from "../shared/protocol.js";
+import { DEFAULT_CONFIG, EXIT } from "../shared/protocol.js";
 import { ConfigFault } from "./config.js";
-
-const USAGE = `lowportd ${VERSION}: binds privileged ports for programs without root rights
-
-  lowportd [run] [--config FILE]          serve; started as root, which it gives up
-  lowportd check-config [--config FILE]   only read the configuration, and tell each fault
-
-  --config FILE   default ${DEFAULT_CONFIG}; rules come also from rules.d beside it
-  --json (check-config), --help, --version
-
-Exit: 0 ok, 1 refused, 64 usage, 70 a bug, 77 no permission, 78 configuration or environment.
-Signals: SIGHUP reloads the rules and reopens the log, SIGUSR1 reopens the log, SIGTERM and SIGINT stop.
-`;
 
 /** Ends the process with a line to stderr. */
 export function die(code: number, message: string): never {
@@ -32,40 +20,38 @@ export function step<T>(code: number, what: string, run: () => T): T {
   }
 }
 
-export interface CommandLine {
-  readonly command: "run" | "check-config";
+/** What `lowportd run` is asked to do; admin/commands.ts describes it. */
+export interface RunOptions {
   /** The configuration. */
   readonly file: string;
-  readonly json: boolean;
+  readonly pidFile: string | undefined;
+  /** Descriptor that learns of readiness. */
+  readonly readyFd: number | undefined;
+  readonly syslog: boolean;
 }
 
-/** Reads the arguments; ends the process if they are wrong, or with --help and --version. */
-export function read_command_line(): CommandLine {
-  const options = {
-    config: { type: "string", default: DEFAULT_CONFIG },
-    json: { type: "boolean", default: false },
-    help: { type: "boolean" },
-    version: { type: "boolean" },
-  } as const;
-  const { values, positionals } = step(EXIT.usage, "lowportd: usage", () => parseArgs({ options, allowPositionals: true }));
-  if (values.help === true) process.stdout.write(USAGE);
-  else if (values.version === true) process.stdout.write(`lowportd ${VERSION}\n`);
-  if (values.help === true || values.version === true) process.exit(EXIT.ok);
-  const [command = "run", ...more] = positionals;
-  if ((command !== "run" && command !== "check-config") || more.length > 0)
-    die(EXIT.usage, `lowportd: there is no command "${positionals.join(" ")}"; see lowportd --help`);
-  return { command, file: resolve(values.config), json: values.json };
-}
+const OPTIONS = {
+  config: { type: "string", default: DEFAULT_CONFIG },
+  "pid-file": { type: "string" },
+  "ready-fd": { type: "string" },
+  syslog: { type: "boolean", default: false },
+} as const;
 
-/** `check-config`: tells what is wrong with the configuration, and ends. */
-export function check_config({ file, json }: CommandLine, load: (file: string) => { rules: number }): never {
-  try {
-    const { rules } = load(file);
-    process.stdout.write(json ? `${JSON.stringify({ ok: true, rules })}\n` : `${file}: ok, ${rules} rules\n`);
-    process.exit(EXIT.ok);
-  } catch (error) {
-    const faults = error instanceof ConfigFault ? error.faults : [message_of(error)];
-    if (json) process.stdout.write(`${JSON.stringify({ ok: false, faults })}\n`);
-    die(EXIT.config, faults.join("\n"));
-  }
+/** @returns undefined if the arguments are for another command than serving. Ends the process if they are wrong */
+export function read_run_options(args: string[]): RunOptions | undefined {
+  const { values: given, positionals } = parseArgs({ args, options: OPTIONS, allowPositionals: true, strict: false });
+  const { help, version, daemon } = given as Record<string, unknown>;
+  if ((positionals[0] ?? "run") !== "run" || help || version || daemon) return undefined;
+  return step(EXIT.usage, "lowportd: usage", () => {
+    const { values, positionals: words } = parseArgs({ args, options: OPTIONS, allowPositionals: true });
+    if (words.length > 1) throw new Error(`"${words[1]}" is one word too many; see lowportd --help`);
+    const { "pid-file": pidFile, "ready-fd": ready, syslog } = values;
+    if (ready !== undefined && !/^[0-9]{1,4}$/.test(ready)) throw new Error("--ready-fd takes the number of a descriptor");
+    return {
+      file: resolve(values.config),
+      pidFile: pidFile && resolve(pidFile),
+      readyFd: ready === undefined ? undefined : Number(ready),
+      syslog,
+    };
+  });
 }

@@ -7,7 +7,7 @@ import { accessSync, constants, realpathSync } from "node:fs";
 import { message_of } from "../shared/errors.js";
 import { EXIT, VERSION } from "../shared/protocol.js";
 import { AuditLog } from "./audit.js";
-import { check_config, die, read_command_line, step } from "./command-line.js";
+import { die, read_run_options, step } from "./command-line.js";
 import { type Config, load_config } from "./config.js";
 import { make_control_socket } from "./control-socket.js";
 import { dangerous_variables } from "./environment.js";
@@ -22,21 +22,22 @@ import { distrust } from "./trusted-path.js";
 /** The flag without which `eval` and its like work; the first line of this file gives it. */
 const NO_CODE = "--disallow-code-generation-from-strings";
 
-function main(): void {
+async function main(): Promise<void> {
   const no_debugger = () => step(EXIT.config, "lowportd", refuse_debugger);
   no_debugger();
-  const command_line = read_command_line();
-  const { command, file } = command_line;
 
   // 1. A dangerous environment is refused.
   const dangerous = dangerous_variables(process.env);
   if (dangerous.length > 0)
     die(EXIT.config, `lowportd: environment: ${dangerous.join(", ")} may change what code runs as root; unset it`);
 
-  if (command === "run") step(EXIT.config, "lowportd: io_uring", leave_io_uring);
+  const args = process.argv.slice(2);
+  const options = read_run_options(args);
+  if (options === undefined) return (await import("./admin/commands.js")).run_command(args);
+  step(EXIT.config, "lowportd: io_uring", leave_io_uring);
 
   // 2. Configuration and rules, from files that are root's alone.
-  if (command === "check-config") check_config(command_line, (path) => ({ rules: load_config(path).policy.rules.length }));
+  const { file } = options;
   const config = step(EXIT.config, file, () => load_config(file));
   const log = open_log();
   process.on("uncaughtException", (error) => {
@@ -134,4 +135,4 @@ function handle_signals(file: string, started: Config, audit: AuditLog, server: 
     });
 }
 
-main();
+void main();
