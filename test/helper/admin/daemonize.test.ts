@@ -8,7 +8,7 @@ import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
 import { type TestContext, test } from "node:test";
-import { NODE_FLAGS } from "../../../helper/admin/daemonize.js";
+import { NODE_FLAGS } from "../../../shared/node-flags.js";
 import { REPOSITORY } from "../../fixtures.js";
 
 const LAUNCHER = `import { launch } from ${JSON.stringify(new URL("../../../helper/admin/daemonize.js", import.meta.url).href)};
