@@ -11,6 +11,7 @@ import { closeSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
+import { NODE_FLAGS } from "../../shared/node-flags.js";
 import { DEFAULT_CONFIG, EXIT } from "../../shared/protocol.js";
 import { die, step } from "../command-line.js";
 import { load_config } from "../config.js";
@@ -18,8 +19,6 @@ import { read_options } from "./arguments.js";
 
 /** Milliseconds that the helper may take until it serves; it takes a tenth of a second. */
 const LIMIT_MS = 30_000;
-/** The flags that the daemon runs with, as in the first line of main.ts. */
-export const NODE_FLAGS = ["--disallow-code-generation-from-strings", "--disable-proto=throw", "--inspect-publish-uid=stderr"];
 /** All that the helper finds in its environment. */
 const ENVIRONMENT = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };
 /** Where the helper writes its process id when it serves. */
