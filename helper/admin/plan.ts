@@ -4,8 +4,8 @@
  */
 import { existsSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { VERSION } from "../../shared/protocol.js";
-import { DEFAULT_CONFIG } from "../../shared/protocol.js";
+import { NODE_FLAGS } from "../../shared/node-flags.js";
+import { DEFAULT_CONFIG, VERSION } from "../../shared/protocol.js";
 import { plan_account, SYSUSERS } from "./account.js";
 import type { Allowed } from "./allow.js";
 import { plan_audit_folder } from "./audit-folder.js";
@@ -38,12 +38,18 @@ const LINKS = [
 function wanted_files(init: Init, settings: Settings, sysusers: boolean): Target[] {
   const values = {
     ...{ CONFIG: DEFAULT_CONFIG, SOCKET: settings.socket, SOCKET_MODE: settings.socketMode, SOCKET_GROUP: settings.group },
-    ...{ USER: settings.user, AUDIT_FOLDER: dirname(settings.auditLog), AUDIT_LOG: settings.auditLog, ROTATE: init.rotate },
+    ...{
+      PROGRAM: join(LIBRARY, "current"),
+      NODE_FLAGS: NODE_FLAGS.join(" "),
+      USER: settings.user,
+      AUDIT_FOLDER: dirname(settings.auditLog),
+      AUDIT_LOG: settings.auditLog,
+      ROTATE: init.rotate,
+    },
   };
-  const all = [
-    ...(sysusers ? [{ source: "lowport.sysusers", path: SYSUSERS, mode: 0o644 }] : []),
-    ...init.files,
-  ].map(({ source, path, mode }) => ({ source: join("helper/service", source), path, mode }));
+  const all = [...(sysusers ? [{ source: "lowport.sysusers", path: SYSUSERS, mode: 0o644 }] : []), ...init.files].map(
+    ({ source, path, mode }) => ({ source: join("helper/service", source), path, mode }),
+  );
   for (const [source, path] of FILES) all.push({ source, path, mode: 0o644 });
   return all
     .filter(({ source }) => existsSync(join(PROGRAM, source)))
