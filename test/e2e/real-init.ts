@@ -40,7 +40,8 @@ function why_not(init: Init): string | undefined {
   const missing = TOOLS.filter((tool) => spawnSync("sh", ["-c", `command -v ${tool}`]).status !== 0);
   if (missing.length > 0) return `${missing.join(", ")} missing; see README, Development`;
   if (init === "systemd" && !existsSync("/lib/systemd/systemd")) return "no systemd; apt-get install systemd";
-  if (init !== "systemd" && !existsSync(join(PACKAGES, init))) return `the packages of ${init} were not fetched; sudo npm test does that`;
+  if (init !== "systemd" && !existsSync(join(PACKAGES, init)))
+    return `the packages of ${init} were not fetched; sudo npm test does that`;
   const cgroup = find_cgroup2();
   if (cgroup === undefined) return "no cgroup2 is mounted";
   const { status, stderr } = spawnSync(
@@ -191,7 +192,8 @@ export class RealBox {
     let late = false;
     const timer = setTimeout(() => {
       late = true;
-      for (const pid of [...children_of(child.pid as number), child.pid as number]) process.kill(pid, "SIGKILL");
+      const inside = children_of(child.pid as number); // their parent reaps them, and ends
+      for (const pid of inside.length > 0 ? inside : [child.pid as number]) process.kill(pid, "SIGKILL");
     }, timeout);
     const [code] = (await once(child, "close")) as [number | null];
     clearTimeout(timer);
