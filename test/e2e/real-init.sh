@@ -51,24 +51,30 @@ is_roots_alone() {
     [ -z "$(find "$@" \( ! -user 0 -o -perm /022 -o ! -perm -004 -o -type d ! -perm -001 \) ! -type l -print -quit)" ]
 }
 
+show_read_only() {
+    mount --bind "$1" "$2"
+    mount -o remount,bind,ro "$2"
+}
+
 # Shows the checkout and the node to the machine, so that both and all folders above them are root's alone.
 show_program() {
-    mkdir -p "$root/opt/lowport" "$root/opt/node/bin"
+    there=$root/opt/lowport bin=$root/opt/node/bin
+    mkdir -p "$there" "$bin"
     cd "$checkout"
     if is_roots_alone "$@"; then
-        mount --bind "$checkout" "$root/opt/lowport"
-        mount -o remount,bind,ro "$root/opt/lowport"
+        show_read_only "$checkout" "$there"
     else
-        tar -c --owner=0 --group=0 --mode=u+rwX,go+rX,go-w -- "$@" | tar -x -p -C "$root/opt/lowport"
+        tar -c --owner=0 --group=0 --mode=u+rwX,go+rX,go-w -- "$@" | tar -x -p -C "$there"
+        show_read_only "$there" "$there"
     fi
     cd "$(dirname "$node")"
     if is_roots_alone "$(basename "$node")"; then
-        : >"$root/opt/node/bin/node"
-        mount --bind "$node" "$root/opt/node/bin/node"
-        mount -o remount,bind,ro "$root/opt/node/bin/node"
+        : >"$bin/node"
+        show_read_only "$node" "$bin/node"
     else
-        cp "$node" "$root/opt/node/bin/node"
-        chmod 755 "$root/opt/node/bin/node"
+        cp "$node" "$bin/node"
+        chmod 755 "$bin/node"
+        show_read_only "$bin" "$bin"
     fi
     cd /
 }
