@@ -237,10 +237,10 @@ export class Client extends EventEmitter<ClientEvents> {
   async #resume(socket: BoundSocket, params: Params<"bind">): Promise<void> {
     const { result, fds } = await this.#call("bind", params, {});
     for (const fd of fds) closeSync(fd); // the program has it
-    // Another socket than the program's would take connections that nobody accepts.
-    const other = params.reusePort === true && !result.resumed;
+    // Another socket than the program's, which was revoked perhaps, would take connections that nobody accepts.
+    const other = result.lease !== socket.lease;
     if (other || !this.#leases.has(socket)) this.#send_and_forget("release", { lease: result.lease });
-    if (other) throw new LowportError("EADDRINUSE", "bind", "the helper no longer knows this socket, which serves on");
-    Object.assign(socket, { lease: result.lease });
+    if (other)
+      throw new LowportError("EADDRINUSE", "bind", "the helper no longer knows this socket; if it was not revoked, it serves on");
   }
 }

@@ -72,8 +72,8 @@ export function take_tokens(account: Account, limits: Limits, cost = 1): number 
   return wait;
 }
 
-/** Counts one reference to a socket under the rule that allowed it, and the other one if it took two, or one fewer. */
-export function count_socket(account: Account, rule: string, change: 1 | -1, also = rule): void {
+/** Counts references to a socket, or takes them away, under the rule that allowed it, and the other one if it took two. */
+export function count_socket(account: Account, rule: string, change: number, also = rule): void {
   account.sockets += change;
   for (const name of new Set([rule, also])) {
     const left = (account.byRule.get(name) ?? 0) + change;

@@ -11,8 +11,10 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
+  readFileSync,
   renameSync,
   rmSync,
+  writeFileSync,
 } from "node:fs";
 import { dirname } from "node:path";
 import { errno_of } from "../shared/errors.js";
@@ -31,6 +33,30 @@ function make_folder(folder: string): void {
   if (why !== undefined) throw new Error(why);
   // Not even a sticky one: there anybody could put a socket of that name before us.
   if ((lstatSync(folder).mode & 0o022) !== 0) throw new Error(`${folder} can be written by others than root; chmod go-w it`);
+}
+
+/**
+ * Writes who serves, while root can: in a folder and as a file that nobody else can write, because root's scripts will send
+ * signals to whom it names. The helper cannot remove it later; who stops it does.
+ */
+export function write_pid_file(path: string): void {
+  make_folder(dirname(path));
+  const unborn = `${path}.new`;
+  rmSync(unborn, { force: true });
+  writeFileSync(unborn, `${process.pid}\n`, { flag: "wx" });
+  chmodSync(unborn, 0o644);
+  renameSync(unborn, path);
+}
+
+/** A control socket that systemd has made must be what the configuration says. @throws Error that says how it is not */
+export function check_control_socket(fd: number, path: string, gid: number, mode: number): void {
+  const flags = /^flags:\s*([0-7]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"))?.[1] ?? "0";
+  if ((Number.parseInt(flags, 8) & constants.O_NONBLOCK) === 0)
+    throw new Error("systemd passed it blocking, and one accept would wait for ever; set NonBlocking=yes in the service unit");
+  const stats = lstatSync(path);
+  const is = `${stats.isSocket() ? "a socket" : "no socket"} of uid ${stats.uid}, gid ${stats.gid}, mode ${(stats.mode & 0o777).toString(8)}`;
+  const wanted = `a socket of uid 0, gid ${gid}, mode ${mode.toString(8)}`;
+  if (is !== wanted) throw new Error(`systemd made ${is}, and the configuration says ${wanted}; run lowportd install again`);
 }
 
 function take_lock(path: string): void {

@@ -8,13 +8,15 @@ import { randomBytes } from "node:crypto";
 import { closeSync } from "node:fs";
 import { refusal } from "../shared/errors.js";
 import { errno_name, native } from "../shared/native.js";
+import { RESTART_HOLD_SECONDS } from "../shared/protocol.js";
 import { count_socket } from "./account.js";
 import { describe_socket, is_wildcard } from "./address.js";
 import { type Binding, bind_socket } from "./binder.js";
 import { type Grant, type Granted, type Holder, type Lease, require_same_options, still_usable } from "./lease.js";
+import type { LeaseStore } from "./lease-store.js";
 import { Multimap } from "./multimap.js";
 
-const tally = ({ account, rule, also }: Lease, change: 1 | -1) => count_socket(account, rule, change, also);
+const tally = ({ account, rule, also }: Lease, change: number) => count_socket(account, rule, change, also);
 const port_key = ({ protocol, port }: Binding) => `${protocol} ${port}`;
 
 export class LeaseTable {
@@ -22,10 +24,32 @@ export class LeaseTable {
   readonly #byPort = new Multimap<string, Lease>();
   readonly #byHolder = new Multimap<Holder, Lease>();
   readonly #on_end: (lease: Lease, reason: string) => void;
+  readonly #store: Pick<LeaseStore, "keep" | "update" | "forget"> | undefined;
 
-  /** @param on_end records the end of a lease */
-  constructor(on_end: (lease: Lease, reason: string) => void) {
+  /** @param on_end records the end of a lease. @param store keeps leases for the next helper */
+  constructor(on_end: (lease: Lease, reason: string) => void, store?: Pick<LeaseStore, "keep" | "update" | "forget">) {
     this.#on_end = on_end;
+    this.#store = store;
+  }
+
+  /** Takes a lease of the helper before, and holds it for its owner: the restart was not the owner's fault. */
+  restore(lease: Lease): void {
+    this.#add(lease);
+    if (still_usable(lease)) this.#hold(lease, Math.max(lease.hold, RESTART_HOLD_SECONDS));
+    else this.end(lease, "its listener was shut down by its holder");
+  }
+
+  #add(lease: Lease): void {
+    this.byId.set(lease.id, lease);
+    this.#byPort.add(port_key(lease), lease);
+    tally(lease, 1);
+  }
+
+  /** What its owner may change by asking again. */
+  #set_terms(lease: Lease, { hold, label }: Pick<Lease, "hold" | "label">): void {
+    if (lease.hold === hold && lease.label === label) return;
+    Object.assign(lease, { hold, label });
+    this.#store?.update(lease);
   }
 
   /** @throws a refusal; then nothing has changed */
@@ -62,10 +86,10 @@ export class LeaseTable {
     const { hold, label } = lease;
     clearTimeout(lease.timer);
     this.#refer(lease, grant.holder);
-    Object.assign(lease, { hold: grant.hold, label: grant.label });
+    this.#set_terms(lease, grant);
     const undo = () => {
       this.#take_back(lease, grant.holder, () => {
-        Object.assign(lease, { hold, label });
+        this.#set_terms(lease, { hold, label });
         this.#hold(lease);
       });
     };
@@ -77,10 +101,10 @@ export class LeaseTable {
     grant.check_quota();
     this.#refer(lease, grant.holder);
     tally(lease, 1);
-    const { hold } = lease;
-    lease.hold = Math.max(hold, grant.hold);
+    const { hold, label } = lease;
+    this.#set_terms(lease, { hold: Math.max(hold, grant.hold), label });
     const undo = () => {
-      lease.hold = hold;
+      this.#set_terms(lease, { hold, label });
       this.#take_back(lease, grant.holder, () => this.#lose_owner(lease));
     };
     return { lease, resumed: false, undo };
@@ -91,12 +115,12 @@ export class LeaseTable {
     if (grant.reusePort) this.#refuse_overlap(grant);
     const fd = bind_socket(grant, first);
     const { holder, share: _, check_quota: __, ...granted } = grant;
-    const id = randomBytes(12).toString("hex"); // never begins with -, which a command would take for an option
+    // Never begins with -, which a command would take for an option. systemd passes the ids of all in one variable.
+    const id = randomBytes(8).toString("hex");
     const lease: Lease = { ...granted, id, fd, since: new Date(), references: new Map(), timer: undefined };
-    this.byId.set(lease.id, lease);
-    this.#byPort.add(port_key(lease), lease);
-    tally(lease, 1);
+    this.#add(lease);
     this.#refer(lease, holder);
+    this.#store?.keep(lease);
     const undo = () => this.#take_back(lease, holder, () => this.#remove(lease));
     return { lease, resumed: false, undo };
   }
@@ -142,9 +166,9 @@ export class LeaseTable {
     return taken;
   }
 
-  #hold(lease: Lease): void {
+  #hold(lease: Lease, seconds = lease.hold): void {
     clearTimeout(lease.timer);
-    lease.timer = setTimeout(() => this.end(lease, `its owner did not come back within ${lease.hold} s`), lease.hold * 1000);
+    lease.timer = setTimeout(() => this.end(lease, `its owner did not come back within ${seconds} s`), seconds * 1000);
   }
 
   /** A connection is gone: what nobody else refers to is held, or ended. */
@@ -152,7 +176,7 @@ export class LeaseTable {
     for (const lease of [...this.#byHolder.get(holder)]) {
       const left = this.#unrefer(lease, holder, Number.POSITIVE_INFINITY);
       const last = lease.references.size === 0;
-      for (let i = last ? 1 : 0; i < left; i++) tally(lease, -1); // a held one counts once
+      tally(lease, (last ? 1 : 0) - left); // a held one counts once
       if (last) this.#lose_owner(lease);
     }
   }
@@ -192,11 +216,12 @@ export class LeaseTable {
       counted += count;
       this.#unrefer(lease, holder, count);
     }
-    for (let i = 0; i < Math.max(1, counted); i++) tally(lease, -1);
+    tally(lease, -Math.max(1, counted));
     clearTimeout(lease.timer);
     this.byId.delete(lease.id);
     this.#byPort.remove(port_key(lease), lease);
     closeSync(lease.fd);
     lease.fd = -1;
+    this.#store?.forget(lease);
   }
 }

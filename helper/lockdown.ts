@@ -32,8 +32,8 @@ export function leftover_privileges(
   const expected: [string, ...string[]][] = [
     ["Uid", Array(4).fill(uid).join(" ")],
     ["Gid", Array(4).fill(gid).join(" ")],
-    ["CapInh", NONE],
     // Threads that an init has started unprivileged all have the one capability, and no way to lose it from here.
+    ["CapInh", ...(asRoot ? [NONE] : [NONE, BIND_ONLY])],
     ["CapPrm", ...(main ? [BIND_ONLY] : asRoot ? [NONE] : [NONE, BIND_ONLY])],
     ["CapEff", ...(main ? [BIND_ONLY] : asRoot ? [NONE] : [NONE, BIND_ONLY])],
     ["NoNewPrivs", "1"],

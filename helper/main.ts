@@ -3,20 +3,22 @@
  * lowportd, the root helper. Its life, in order; each step is in the file it names, and any doubt ends it.
  */
 import "./signals.js"; // before all others
-import { accessSync, constants, realpathSync } from "node:fs";
-import { message_of } from "../shared/errors.js";
+import { accessSync, closeSync, constants, realpathSync, writeSync } from "node:fs";
 import { EXIT, VERSION } from "../shared/protocol.js";
 import { AuditLog } from "./audit.js";
 import { die, read_run_options, step } from "./command-line.js";
-import { type Config, load_config } from "./config.js";
-import { make_control_socket } from "./control-socket.js";
+import { load_config } from "./config.js";
+import { check_control_socket, make_control_socket, write_pid_file } from "./control-socket.js";
 import { dangerous_variables } from "./environment.js";
 import { leave_io_uring } from "./io-uring.js";
+import { LeaseStore } from "./lease-store.js";
+import { handle_signals } from "./life.js";
 import { lock_down } from "./lockdown.js";
-import { type Log, open_log } from "./log.js";
+import { leave_stderr, open_log } from "./log.js";
 import { send_to_syslog, set_resource_limits } from "./posix.js";
 import { Server } from "./server.js";
-import { act, refuse_debugger } from "./signals.js";
+import { refuse_debugger } from "./signals.js";
+import { passed_descriptors, Systemd } from "./systemd.js";
 import { distrust } from "./trusted-path.js";
 
 /** The flag without which `eval` and its like work; the first line of this file gives it. */
@@ -44,7 +46,10 @@ async function main(): Promise<void> {
     log.fatal({ details: error.stack }, "a bug; the helper exits");
     process.exit(EXIT.bug);
   });
-  if (process.getuid?.() !== 0) die(EXIT.noPermission, "lowportd: must be started as root; it gives that up itself (try sudo)");
+  const passed = passed_descriptors();
+  const control = passed.get("control");
+  if (process.getuid?.() !== 0 && control === undefined)
+    die(EXIT.noPermission, "lowportd: must be started as root, which it gives up itself (try sudo), or by its systemd units");
 
   for (const path of [process.execPath, realpathSync(process.argv[1] ?? "")]) {
     const why = distrust(path);
@@ -52,15 +57,18 @@ async function main(): Promise<void> {
       log.warn({ reason: why }, "somebody else than root can change what root runs here; install it elsewhere");
   }
 
-  // 3. The control socket, while root can make it in a folder that nobody else can write.
+  // 3. The control socket, made by systemd, or while root can make it in a folder that nobody else can write.
   process.umask(0o027);
   const { path, gid, mode } = config.socket;
-  const listener = step(EXIT.refused, `lowportd: ${path}`, () => make_control_socket(path, gid, mode));
+  if (control !== undefined) step(EXIT.config, `lowportd: ${path}`, () => check_control_socket(control, path, gid, mode));
+  const listener = control ?? step(EXIT.refused, `lowportd: ${path}`, () => make_control_socket(path, gid, mode));
+  const { pidFile, readyFd } = options;
+  if (pidFile !== undefined) step(EXIT.refused, `lowportd: ${pidFile}`, () => write_pid_file(pidFile));
 
-  // 4. No core files; descriptors.
-  step(EXIT.bug, "lowportd: setrlimit", set_resource_limits);
+  // 4. No core files; descriptors. Who starts the helper unprivileged sets its limits.
+  if (process.getuid?.() === 0) step(EXIT.bug, "lowportd: setrlimit", set_resource_limits);
 
-  // 5. Root is given up for ever, and that is proved.
+  // 5. Root is given up for ever, or never was, and that is proved.
   no_debugger();
   step(EXIT.bug, "lowportd: lock-down", () => lock_down(config.user.uid, config.user.gid));
 
@@ -77,61 +85,33 @@ async function main(): Promise<void> {
   const audit = step(
     EXIT.config,
     `${file}: /audit/path: ${auditPath}`,
-    () => new AuditLog(auditPath, durability, syslog ? send_to_syslog : undefined),
+    () => new AuditLog(auditPath, durability, syslog ? (head) => send_to_syslog("authpriv", head) : undefined),
   );
 
-  // 7. The start is on record before anything is served.
-  const server = new Server(listener, config, audit, log);
+  // 7. Leases that systemd has kept from the helper before; the start is on record before anything is served.
+  const systemd = step(EXIT.bug, "lowportd", () => new Systemd());
+  const store = new LeaseStore(systemd, log);
+  const kept = step(EXIT.bug, "lowportd: runtime folder", () => store.take_back(passed));
+  const server = new Server(listener, config, audit, log, store);
   const torn = audit.torn === "" ? "" : `; the last line was torn and is taken out: ${audit.torn}`;
   const who = `lowport ${VERSION}, pid ${process.pid}, user ${config.user.name}, ${config.policy.rules.length} rules`;
-  audit.stage({ event: "start", reason: who + torn });
+  const back = store.keeps ? `, leases of the helper before: ${kept.length}` : "";
+  audit.stage({ event: "start", reason: who + back + torn });
   step(EXIT.config, `${file}: /audit/path: ${auditPath}`, () => audit.write());
   audit.send_head();
 
-  // 8. Ready.
+  // 8. Ready: whoever waits for it is told.
   no_debugger();
-  server.start();
-  handle_signals(file, config, audit, server, log);
+  server.start(kept);
+  handle_signals(file, config, audit, server, systemd, log);
   log.info({ socket: path, rules: config.policy.rules.length, codeGeneration: !process.execArgv.includes(NO_CODE) }, "ready");
-}
-
-function handle_signals(file: string, started: Config, audit: AuditLog, server: Server, log: Log): void {
-  /** Does it, records it, and never ends the helper. */
-  function record(event: "reload" | "rotate", work: () => string): void {
-    try {
-      const reason = work();
-      log.info({ reason }, event);
-      if (event === "reload") audit.stage({ event, decision: "allow", reason });
-    } catch (error) {
-      const reason = message_of(error);
-      log.error({ reason }, `${event} failed; what was in force stays`);
-      audit.stage({ event, decision: "error", reason });
-    }
-    audit.commit((failed) => failed && log.error({ reason: failed.error.message }, "the audit log cannot be written"));
-  }
-  const reopen = () => record("rotate", () => (audit.reopen() ? "goes on in a new file" : "the log is the same file"));
-
-  act.SIGUSR1 = reopen;
-  act.SIGHUP = () => {
-    reopen();
-    record("reload", () => {
-      const config = load_config(file);
-      server.reload({ ...config, socket: started.socket, user: started.user, audit: started.audit });
-      const stale = config.fixed === started.fixed ? "" : "; socket, user and audit have changed in the file and take a restart";
-      return `${config.policy.rules.length} rules${stale}`;
-    });
-  };
-  for (const signal of ["SIGTERM", "SIGINT"] as const)
-    process.on(signal, () => {
-      server.stop(() => {
-        audit.stage({ event: "stop", reason: signal });
-        audit.commit((failed) => {
-          if (failed !== undefined) log.error({ reason: failed.error.message }, "the stop could not be recorded");
-          audit.send_head();
-          log.info({ signal }, "stopped");
-          process.exit(EXIT.ok);
-        });
-      });
+  if (options.syslog) leave_stderr();
+  systemd.notify(`READY=1\nSTATUS=${server.load}`);
+  systemd.start_watchdog(() => server.load);
+  if (readyFd !== undefined)
+    step(EXIT.usage, `lowportd: --ready-fd ${readyFd}`, () => {
+      writeSync(readyFd, `${process.pid}\n`);
+      closeSync(readyFd);
     });
 }
 

@@ -80,12 +80,9 @@ export function set_resource_limits(): void {
   posix.setrlimit("nofile", { soft: descriptors, hard: descriptors });
 }
 
-let syslog_open = false;
-
-/** A line to syslog's authpriv facility, which may go to a place that the helper cannot edit. */
-export function send_to_syslog(message: string): void {
+/** A line to syslog: "daemon" is the service's own, "authpriv" may go to a place that the helper cannot edit. */
+export function send_to_syslog(facility: "daemon" | "authpriv", message: string): void {
   const posix = load_posix();
-  if (!syslog_open) posix.openlog("lowportd", { pid: true }, "authpriv");
-  syslog_open = true;
+  posix.openlog("lowportd", { pid: true }, facility);
   posix.syslog("notice", message);
 }

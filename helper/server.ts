@@ -12,6 +12,7 @@ import { type Call, error_response, make_dispatcher } from "./calls.js";
 import type { Config } from "./config.js";
 import { Connection, type ConnectionEvents, type Exchange } from "./connection.js";
 import { type Message, read_message, TOO_LONG } from "./envelope.js";
+import type { Kept, LeaseStore } from "./lease-store.js";
 import { LeaseTable } from "./leases.js";
 import { is_operator, make_handlers, type World } from "./methods.js";
 import { MAX_GROUPS, read_peer } from "./peer.js";
@@ -40,21 +41,23 @@ export class Server implements ConnectionEvents {
   readonly #accounts = new Accounts();
   readonly #connections = new Set<Connection>();
   readonly #leases: LeaseTable;
+  readonly #store: LeaseStore | undefined;
   readonly #dispatch: ReturnType<typeof make_dispatcher>;
   #count = 0;
   #accepting = false;
   #stopping = false;
   #on_quiet: (() => void) | undefined;
 
-  /** @param listener descriptor of the control socket */
-  constructor(listener: number, config: Config, audit: AuditLog, log: Logger) {
+  /** @param listener descriptor of the control socket. @param store keeps leases over the death of this process */
+  constructor(listener: number, config: Config, audit: AuditLog, log: Logger, store?: LeaseStore) {
     this.#listener = listener;
+    this.#store = store;
     this.#leases = new LeaseTable((lease, reason) => {
       const what = `${describe_socket(lease)}: ${reason}`;
       const { peer, rule, id } = lease;
       this.#turn.record_event({ event: "lease-end", peer, rule, lease: id, reason: what });
       this.#accept_again();
-    });
+    }, store);
     this.#audit = audit;
     this.#log = log;
     this.#turn = new Turn(audit, log, () => this.#on_quiet?.());
@@ -71,8 +74,20 @@ export class Server implements ConnectionEvents {
     this.#dispatch = make_dispatcher({ handlers, log, next_seq: () => audit.nextSeq, admit });
   }
 
-  start(): void {
+  /** @param kept leases of the helper before, to be held for their owners */
+  start(kept: readonly Kept[] = []): void {
+    for (const { uid, gid, since, ...terms } of kept) {
+      const peer = { pid: 0, uid, gid, groups: [] };
+      const account = this.#accounts.of(uid, this.#world.config.limits);
+      const own = { peer, account, since: new Date(since), references: new Map(), timer: undefined };
+      this.#leases.restore({ ...terms, ...own });
+    }
     this.#accept_again();
+  }
+
+  /** For people: what there is to do. */
+  get load(): string {
+    return `leases: ${this.#leases.byId.size}, connections: ${this.#connections.size}`;
   }
 
   in_flight_limit(): number {
@@ -214,7 +229,8 @@ export class Server implements ConnectionEvents {
       clearTimeout(timer);
       this.#on_quiet = undefined;
       for (const connection of [...this.#connections]) connection.close("the helper stops");
-      for (const lease of [...this.#leases.byId.values()]) this.#leases.end(lease, "the helper stops");
+      if (this.#store?.keeps !== true)
+        for (const lease of [...this.#leases.byId.values()]) this.#leases.end(lease, "the helper stops");
       done();
     };
     const timer = setTimeout(finish_up, STOP_TIMEOUT_MS);

@@ -30,6 +30,9 @@ export const MAX_ID_LENGTH = 128;
 /** Seconds that a listener may at most be held for an absent owner. */
 export const MAX_HOLD_SECONDS = 3600;
 
+/** Seconds that a lease is held at least for its owner after a restart of the helper that it outlived. */
+export const RESTART_HOLD_SECONDS = 60;
+
 /** What `bind` takes when a parameter is left out. `backlog` counts connections not yet accepted (listen(2)). */
 export const BIND_DEFAULTS = {
   address: "::",

@@ -120,7 +120,7 @@ static int drop_bounding_set(void) {
 }
 
 /* lockDown(uid, gid, asRoot): for ever, and in this order. asRoot false is the start by an init that has set the ids and
- * left us CAP_NET_BIND_SERVICE alone: ids and bounding set are done, the rest is not. Throws naming the step. */
+ * left us CAP_NET_BIND_SERVICE alone: ids and capabilities are done, the rest is not. Throws naming the step. */
 napi_value lock_down(napi_env env, napi_callback_info info) {
     int32_t uid32, gid32;
     bool as_root;
@@ -141,10 +141,10 @@ napi_value lock_down(napi_env env, napi_callback_info info) {
         STEP(setgroups(0, NULL));
         STEP(setresgid(gid, gid, gid));
         STEP(setresuid(uid, uid, uid));
+        STEP(keep_one_capability());
+        STEP(prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0));
     }
     STEP(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0));
-    STEP(keep_one_capability());
-    STEP(prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0));
     STEP(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
     STEP(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
     STEP(install_filter());

@@ -1,0 +1,106 @@
+/**
+ * Leases over the death of the helper, however it dies: systemd keeps the sockets (FDSTORE of sd_notify(3)), each under the
+ * name of its lease, and a file of that name in the helper's runtime folder says what else must be known. Both are dropped
+ * when the service is stopped. What does not fit together is closed and not handed to anybody.
+ */
+import { closeSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { message_of } from "../shared/errors.js";
+import { native } from "../shared/native.js";
+import type { Binding } from "./binder.js";
+import type { Lease } from "./lease.js";
+import type { Log } from "./log.js";
+import type { Systemd } from "./systemd.js";
+
+/** A lease of the helper before. */
+export interface Kept extends Binding {
+  readonly id: string;
+  readonly fd: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly rule: string;
+  readonly also?: string;
+  readonly hold: number;
+  readonly label: string;
+  /** ISO 8601. */
+  readonly since: string;
+}
+
+export class LeaseStore {
+  readonly #systemd: Systemd;
+  readonly #folder: string | undefined;
+  readonly #log: Log;
+
+  /** @param folder that only the helper can enter; undefined: nothing is kept */
+  constructor(systemd: Systemd, log: Log, folder = process.env["RUNTIME_DIRECTORY"]) {
+    this.#systemd = systemd;
+    this.#folder = systemd.present ? folder : undefined;
+    this.#log = log;
+  }
+
+  /** Whether leases outlive this process. */
+  get keeps(): boolean {
+    return this.#folder !== undefined;
+  }
+
+  /** Keeps the socket of a new lease. */
+  keep(lease: Lease): void {
+    if (this.update(lease)) this.#systemd.notify(`FDSTORE=1\nFDNAME=${lease.id}\nFDPOLL=0`, () => lease.fd);
+  }
+
+  /** Writes down what is to be known of a lease. @returns whether it was */
+  update(lease: Lease): boolean {
+    if (this.#folder === undefined) return false;
+    const { id, protocol, address, port, ipv6Only, reusePort, backlog, peer, rule, also, hold, label, since } = lease;
+    const { uid, gid } = peer;
+    const known = { protocol, address, port, ipv6Only, reusePort, backlog, uid, gid, rule, also, hold, label, since };
+    const file = join(this.#folder, id);
+    try {
+      writeFileSync(`${file}.new`, JSON.stringify(known));
+      renameSync(`${file}.new`, file);
+      return true;
+    } catch (error) {
+      this.#log.warn({ lease: id, reason: message_of(error) }, "this lease will not outlive the helper as it is now");
+      return false;
+    }
+  }
+
+  forget({ id }: Lease): void {
+    if (this.#folder === undefined) return;
+    this.#systemd.notify(`FDSTOREREMOVE=1\nFDNAME=${id}`);
+    rmSync(join(this.#folder, id), { force: true });
+  }
+
+  /** The leases of the helper before. @param passed all that systemd passed, by name */
+  take_back(passed: ReadonlyMap<string, number>): Kept[] {
+    const folder = this.#folder;
+    if (folder === undefined) return [];
+    const kept: Kept[] = [];
+    for (const [id, fd] of passed) {
+      if (id === "control") continue;
+      try {
+        kept.push(read_kept(join(folder, id), id, fd));
+      } catch (error) {
+        this.#log.error(
+          { lease: id, reason: message_of(error) },
+          "a socket of the helper before is closed, for its lease is not known",
+        );
+        this.#systemd.notify(`FDSTOREREMOVE=1\nFDNAME=${id}`);
+        closeSync(fd);
+      }
+    }
+    const known = new Set(kept.map(({ id }) => id));
+    for (const name of readdirSync(folder)) if (!known.has(name)) rmSync(join(folder, name), { force: true });
+    return kept;
+  }
+}
+
+function read_kept(file: string, id: string, fd: number): Kept {
+  const kept = { ...(JSON.parse(readFileSync(file, "utf8")) as Kept), id, fd };
+  const { protocol, port, address, ipv6Only } = kept;
+  const info = native().socketInfo(fd);
+  const what = [protocol === "tcp" ? 1 : 0, port, address, ipv6Only ? 1 : 0].join(" ");
+  if (typeof info === "number" || [info[0], ...info.slice(2)].join(" ") !== what)
+    throw new Error(`the socket is another than ${protocol} ${address} ${port}`);
+  return kept;
+}

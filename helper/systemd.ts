@@ -1,0 +1,67 @@
+/**
+ * What the helper and systemd say to each other: descriptors that it passes (sd_listen_fds(3)) and what it is told
+ * (sd_notify(3)), as datagrams of our own and by no library or child. A message that systemd has no room for waits; the
+ * helper never does. Without systemd all of it does nothing.
+ */
+import { errno_name, native } from "../shared/native.js";
+import { unwatch, WRITABLE, watch } from "../shared/poll.js";
+
+/** SD_LISTEN_FDS_START */
+const FIRST_FD = 3;
+
+/** Descriptors that were passed to this process, by name: "control" is the control socket, others are what FDSTORE kept. */
+export function passed_descriptors(env: NodeJS.ProcessEnv = process.env): Map<string, number> {
+  const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES = "" } = env;
+  const names = Number(LISTEN_PID) === process.pid ? LISTEN_FDNAMES.split(":").slice(0, Number(LISTEN_FDS)) : [];
+  return new Map(names.map((name, i) => [name, FIRST_FD + i]));
+}
+
+interface Message {
+  readonly text: string;
+  /** Gives the descriptor to send along when it is sent; below 0: what the message is about is gone, and so is it. */
+  readonly descriptor: (() => number) | undefined;
+}
+
+export class Systemd {
+  readonly #fd: number;
+  #waiting: Message[] = [];
+
+  /** @throws Error if there is a NOTIFY_SOCKET and it cannot be reached */
+  constructor(path = process.env["NOTIFY_SOCKET"] ?? "") {
+    this.#fd = path === "" ? -1 : native().openUnix(path, -1);
+    if (path !== "" && this.#fd < 0) throw new Error(`NOTIFY_SOCKET ${path}: ${errno_name(this.#fd)}`);
+  }
+
+  get present(): boolean {
+    return this.#fd >= 0;
+  }
+
+  /** Sends assignments such as "READY=1", a line each, and perhaps a descriptor. */
+  notify(text: string, descriptor?: () => number): void {
+    if (!this.present) return;
+    this.#waiting.push({ text, descriptor });
+    this.#flush();
+  }
+
+  readonly #flush = (): void => {
+    unwatch(this.#fd);
+    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+      const fd = next.descriptor?.();
+      const sent = fd !== undefined && fd < 0 ? 0 : this.#send(next.text, fd);
+      if (sent < 0 && errno_name(sent) === "EAGAIN") return watch(this.#fd, WRITABLE, this.#flush);
+      this.#waiting.shift();
+    }
+  };
+
+  #send(text: string, fd: number | undefined): number {
+    const fds = fd === undefined ? [] : [fd];
+    return native().send(this.#fd, Buffer.from(text), Int32Array.from(fds), fds.length);
+  }
+
+  /** Tells the watchdog that the event loop turns, twice in the time that it gives (sd_watchdog_enabled(3)). */
+  start_watchdog(status: () => string, { WATCHDOG_USEC, WATCHDOG_PID }: NodeJS.ProcessEnv = process.env): void {
+    const usec = Number(WATCHDOG_USEC ?? 0);
+    if (usec > 0 && Number(WATCHDOG_PID ?? process.pid) === process.pid)
+      setInterval(() => this.notify(`WATCHDOG=1\nSTATUS=${status()}`), usec / 2000).unref();
+  }
+}
