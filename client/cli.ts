@@ -1,15 +1,20 @@
 #!/usr/bin/env node
 /** The `lowport` command: asks the helper, and verifies its audit log. */
+import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { LeaseEntry } from "../shared/methods.js";
+import { NODE_FLAGS } from "../shared/node-flags.js";
 import { EXIT, VERSION } from "../shared/protocol.js";
 import { LowportError } from "./errors.js";
 import { type Client, connect } from "./index.js";
+import { describe_running, find_helper } from "./status.js";
 import { verify_audit } from "./verify.js";
 
 const USAGE = `lowport ${VERSION}: asks the lowport helper
 
-  lowport status                         is it running, and whom it takes me for
+  lowport status [--wait SECONDS]        is it running (and until when to wait for that), and whom it takes me for
+  lowport doctor [--config FILE]         what an admin would check: each ok, or with its cure (as root it sees more)
   lowport list                           my leases; an operator sees those of all
   lowport check PROTOCOL PORT [ADDRESS]  may I have it, by which rule, and if not what is nearest
         [--uid UID] [--ipv6-only]
@@ -28,6 +33,8 @@ Exit: 0 ok, 1 refused, 2 the audit log is damaged, 64 usage, 69 helper not reach
 const OPTIONS = {
   json: { type: "boolean", default: false },
   socket: { type: "string" },
+  wait: { type: "string" },
+  config: { type: "string" },
   uid: { type: "string" },
   "ipv6-only": { type: "boolean", default: false },
   reach: { type: "string" },
@@ -42,6 +49,8 @@ interface Answer {
   readonly data: unknown;
   readonly text: string;
   readonly exit: number;
+  /** The text goes to stderr. */
+  readonly complains?: boolean;
 }
 
 type Values = ReturnType<typeof read_args>["values"];
@@ -116,12 +125,11 @@ function lease_table(leases: readonly LeaseEntry[]): string {
 const commands: Record<string, Command> = {
   status: async (args, values) => {
     take(args, 0, 0);
-    const data = await with_helper(values, (client) => client.call("status", {}));
-    const { you } = data;
-    const text = `lowport ${data.version} is running: pid ${data.pid}, up ${data.uptimeSeconds} s, ${data.connections} connections, ${data.leases} leases, audit record ${data.auditSeq}
-policy loaded at ${data.policyLoadedAt}
-you are uid ${you.uid}, gid ${you.gid}, groups ${you.groups.join(", ") || "none"}${you.operator ? ", an operator" : ""}`;
-    return { data, text, exit: EXIT.ok };
+    const wait = values.wait === undefined ? 0 : read_number(values.wait, "--wait", 86_400);
+    const data = await find_helper(values.socket, wait);
+    if (data.state === "running") return { data, text: describe_running(data), exit: EXIT.ok };
+    const forbidden = FORBIDDEN.has(data.error.code);
+    return { data, text: data.error.message, exit: forbidden ? EXIT.noPermission : EXIT.unreachable, complains: true };
   },
   list: async (args, values) => {
     take(args, 0, 0);
@@ -164,16 +172,27 @@ you are uid ${you.uid}, gid ${you.gid}, groups ${you.groups.join(", ") || "none"
   },
 };
 
+const FORBIDDEN = new Set(["EACCES", "EPERM"]);
 /** Errors of a connection that is not there, breaks, or leads to something else. */
 const UNREACHABLE = new Set(["ETIMEDOUT", "ECONNRESET", "EPROTO"]);
 
 function exit_of(error: unknown): number {
   if (error instanceof Usage) return EXIT.usage;
   const { code = "" } = error as NodeJS.ErrnoException;
-  const forbidden = code === "EACCES" || code === "EPERM";
+  const forbidden = FORBIDDEN.has(code);
   if (!(error instanceof LowportError)) return forbidden ? EXIT.noPermission : EXIT.bug;
   if (error.syscall === "connect") return forbidden ? EXIT.noPermission : EXIT.unreachable;
   return UNREACHABLE.has(code) ? EXIT.unreachable : EXIT.refused;
+}
+
+/** `lowport doctor` is lowportd's, which knows what the helper needs. It may not be started with a stranger's environment. */
+function run_doctor({ json, config }: Values): void {
+  const helper = fileURLToPath(new URL("../helper/main.js", import.meta.url));
+  const args = [...(json ? ["--json"] : []), ...(config === undefined ? [] : ["--config", config])];
+  const env = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };
+  const { status, error } = spawnSync(process.execPath, [...NODE_FLAGS, helper, "doctor", ...args], { stdio: "inherit", env });
+  if (error !== undefined) throw error;
+  process.exitCode = status ?? EXIT.bug;
 }
 
 async function main(): Promise<void> {
@@ -184,10 +203,12 @@ async function main(): Promise<void> {
     const [name, ...args] = positionals;
     if (values.help === true || values.version === true)
       return void process.stdout.write(values.help === true ? USAGE : `lowport ${VERSION}\n`);
+    if (name === "doctor" && args.length === 0) return run_doctor(values);
     const command = name !== undefined && Object.hasOwn(commands, name) ? commands[name] : undefined;
     if (command === undefined) throw new Usage(name === undefined ? "which command?" : `there is no command "${name}"`);
-    const { data, text, exit } = await command(args, values);
-    process.stdout.write(`${json ? JSON.stringify(data) : text}\n`);
+    const { data, text, exit, complains } = await command(args, values);
+    if (json || !complains) process.stdout.write(`${json ? JSON.stringify(data) : text}\n`);
+    if (complains) process.stderr.write(`lowport: ${text}\n`);
     process.exitCode = exit;
   } catch (error) {
     const { message, code } = error as NodeJS.ErrnoException;

@@ -2,9 +2,9 @@
  * Errors as a Node program knows them: `code` is an errno name ("EACCES", "EADDRINUSE"), so that code which handles a
  * failed `listen` handles a refusal of the helper too. What the helper said besides stands in members of its own.
  */
-import { readFileSync, statSync } from "node:fs";
-import { constants, userInfo } from "node:os";
+import { constants } from "node:os";
 import type { ErrorData } from "../shared/errors.js";
+import { find_missing_group, how_to_start } from "./advice.js";
 
 /** Names for the errors that JSON-RPC numbers and gives no errno. */
 const RPC_NAMES: Readonly<Record<number, string>> = {
@@ -61,58 +61,15 @@ export function error_from_reply(method: string, error: { code: number; message:
   return new LowportError(name ?? data.code ?? "ERR_LOWPORT", method, data.reason ?? error.message, data);
 }
 
-interface GroupEntry {
-  name: string;
-  members: readonly string[];
-}
-
-/** A group by its id, from /etc/group; undefined if it stands elsewhere (LDAP) or cannot be read. */
-function find_group(gid: number): GroupEntry | undefined {
-  try {
-    for (const line of readFileSync("/etc/group", "utf8").split("\n")) {
-      const [name = "", , id, members = ""] = line.split(":");
-      if (Number(id) === gid && name !== "") return { name, members: members.split(",") };
-    }
-  } catch {
-    // Then it is told by its number.
-  }
-  return undefined;
-}
-
-function user_name(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    return `uid ${process.getuid?.() ?? "?"}`;
-  }
-}
-
-function join_group(path: string): string {
-  let gid: number | undefined;
-  try {
-    gid = statSync(path).gid;
-  } catch {
-    // Not there, or in a folder that this user may not look into.
-  }
-  const group = gid === undefined ? undefined : find_group(gid);
-  const name = gid === undefined ? "lowport" : (group?.name ?? String(gid));
-  const user = user_name();
-  if (process.getuid?.() === 0) return "root needs no group for it";
-  if (group?.members.includes(user) === true && gid !== undefined && process.getgroups?.().includes(gid) === false)
-    return `user ${user} is in group "${name}", but this session began before that: log in again`;
-  return `user ${user} must be in group "${name}" (sudo usermod -aG ${name} ${user}), which takes a new login to have effect`;
-}
-
 /** Why the helper cannot be reached, and what to do. @param code errno name of the failed connect */
 export function unreachable(path: string, code: string): LowportError {
-  const start = "Start it as root (lowportd)";
   const why =
     code === "ENOENT"
-      ? `there is no lowport helper at ${path}. ${start}; then ${join_group(path)}`
+      ? `there is no lowport helper at ${path}. ${how_to_start()}; then ${find_missing_group(path).advice}`
       : code === "ECONNREFUSED"
-        ? `the lowport helper at ${path} is not running. ${start}`
+        ? `the lowport helper at ${path} is not running. ${how_to_start()}`
         : code === "EACCES" || code === "EPERM"
-          ? `this program may not talk to the lowport helper at ${path}: ${join_group(path)}`
+          ? `this program may not talk to the lowport helper at ${path}: ${find_missing_group(path).advice}`
           : code === "EMFILE" || code === "ENFILE"
             ? `this program has no descriptor left to reach the lowport helper at ${path}; raise its RLIMIT_NOFILE`
             : `the lowport helper at ${path} cannot be reached`;

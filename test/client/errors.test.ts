@@ -63,7 +63,7 @@ test("what cannot be reached names the path, and what to do", () => {
     const path = join(folder, "socket");
     assert.match(
       unreachable(path, "ENOENT").message,
-      /^connect ENOENT: there is no lowport helper at .*\/socket\. Start it as root \(lowportd\)/,
+      /^connect ENOENT: there is no lowport helper at .*\/socket\. (Start it with `sudo |Install it as a service with `sudo lowportd install`)/,
     );
     writeFileSync(path, "");
     for (const code of ["ECONNREFUSED", "EACCES", "EPERM", "EMFILE", "EPROTOTYPE"]) {

@@ -1,0 +1,64 @@
+/**
+ * What a user does about a helper that cannot be reached: start the service that is installed, install it, or join the
+ * group that may connect. Read from files that everybody may read; what cannot be found out is said by its usual name.
+ */
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { userInfo } from "node:os";
+
+interface GroupEntry {
+  name: string;
+  members: readonly string[];
+}
+
+/** A group by its id, from /etc/group; undefined if it stands elsewhere (LDAP) or cannot be read. */
+function find_group(gid: number): GroupEntry | undefined {
+  try {
+    for (const line of readFileSync("/etc/group", "utf8").split("\n")) {
+      const [name = "", , id, members = ""] = line.split(":");
+      if (Number(id) === gid && name !== "") return { name, members: members.split(",") };
+    }
+  } catch {
+    // Then it is told by its number.
+  }
+  return undefined;
+}
+
+function user_name(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return `uid ${process.getuid?.() ?? "?"}`;
+  }
+}
+
+/** Which group may connect to the socket, and what this user does to be in it. */
+export function find_missing_group(path: string): { group: string; advice: string } {
+  let gid: number | undefined;
+  try {
+    gid = statSync(path).gid;
+  } catch {
+    // Not there, or in a folder that this user may not look into.
+  }
+  const entry = gid === undefined ? undefined : find_group(gid);
+  const group = gid === undefined ? "lowport" : (entry?.name ?? String(gid));
+  const user = user_name();
+  if (process.getuid?.() === 0) return { group, advice: "root needs no group for it" };
+  if (entry?.members.includes(user) === true && gid !== undefined && process.getgroups?.().includes(gid) === false)
+    return { group, advice: `user ${user} is in group "${group}", but this session began before that: log in again` };
+  const join = `sudo usermod -aG ${group} ${user}`;
+  return { group, advice: `user ${user} must be in group "${group}" (${join}), which takes a new login to have effect` };
+}
+
+/**
+ * How the helper is started on this machine.
+ * @param root where its files are looked for; another folder in tests
+ */
+export function how_to_start(root = ""): string {
+  const there = (path: string) => existsSync(`${root}${path}`);
+  if (there("/etc/systemd/system/lowport.service") && there("/run/systemd/system"))
+    return "Start it with `sudo systemctl start lowport`";
+  if (there("/etc/init.d/lowport"))
+    return there("/run/openrc") ? "Start it with `sudo rc-service lowport start`" : "Start it with `sudo service lowport start`";
+  if (there("/usr/local/lib/lowport/current")) return "Start it with `sudo lowportd run --daemon`";
+  return "Install it as a service with `sudo lowportd install`, or start it by hand as root (lowportd)";
+}

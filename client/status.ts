@@ -1,0 +1,172 @@
+/**
+ * Whether the helper runs, as far as this user can see: by its answer, and if there is none by its socket, its pid file
+ * (lowport.pid beside the socket) and the process that this names. A pid file is believed only if that process exists and is
+ * a lowport helper, for a number that is left behind may long be another program's.
+ */
+import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, readSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { Result } from "../shared/methods.js";
+import { DEFAULT_SOCKET } from "../shared/protocol.js";
+import { find_missing_group, how_to_start } from "./advice.js";
+import { LowportError } from "./errors.js";
+import { connect } from "./index.js";
+
+/** What the pid file says; `alive`: such a process exists and is a lowport helper. */
+export interface PidFile {
+  readonly path: string;
+  readonly pid: number;
+  readonly alive: boolean;
+}
+
+/** running: it answers. */
+export type Running = { readonly state: "running"; readonly pidFile: PidFile | undefined } & Result<"status">;
+
+/**
+ * stopped: no socket or nobody listening, and no process. stale: its pid file names a process that is gone. unreachable:
+ * this user may not connect. hung: it is there and does not answer.
+ */
+export interface NotRunning {
+  readonly state: "stopped" | "stale" | "unreachable" | "hung";
+  readonly pidFile: PidFile | undefined;
+  /** stale: what the process that is gone has left. */
+  readonly left?: readonly string[];
+  /** unreachable: the group whose members may connect. */
+  readonly group?: string;
+  /** Why: its message says what to do. */
+  readonly error: { readonly code: string; readonly message: string };
+}
+export type State = Running | NotRunning;
+
+/** Milliseconds that an answer may take. */
+const ANSWER_MS = 5_000;
+/** Milliseconds between two attempts. */
+const RETRY_MS = 100;
+/** A pid file has one number. */
+const MAX_PID_BYTES = 32;
+
+const sleep = (ms: number) => new Promise<void>((wake) => setTimeout(wake, ms));
+
+function read_proc(pid: number, name: string): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/${name}`, "utf8");
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether a process exists and is, as far as this user can see, a lowport helper. */
+export function is_helper(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EPERM") return false;
+  }
+  const command = read_proc(pid, "cmdline");
+  // Hidden from this user (hidepid, proc(5)): then it is believed. One that has ended and is not reaped has none.
+  if (command === undefined) return true;
+  return command.split("\0").some((word) => /(^|\/)(helper\/main\.js|lowportd)$/.test(word));
+}
+
+/** The number in a pid file; undefined if there is none, or no number in it. */
+export function read_pid_file(path: string): PidFile | undefined {
+  try {
+    const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      if (!fstatSync(fd).isFile()) return undefined;
+      const bytes = Buffer.alloc(MAX_PID_BYTES);
+      const text = bytes.toString("latin1", 0, readSync(fd, bytes));
+      const pid = /^[1-9][0-9]{0,9}\n?$/.test(text) ? Number(text) : undefined;
+      return pid === undefined ? undefined : { path, pid, alive: is_helper(pid) };
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    return undefined;
+  }
+}
+
+/** What stands at a path: the kernel refuses a connection to a file in the same way as to a socket that nobody has. */
+function what_is_at(path: string): "socket" | "nothing" | "something else" {
+  try {
+    return lstatSync(path).isSocket() ? "socket" : "something else";
+  } catch {
+    return "nothing";
+  }
+}
+
+function explain_hung(pidFile: PidFile | undefined, path: string, message: string): string {
+  if (what_is_at(path) === "nothing" && pidFile !== undefined)
+    return `the lowport helper runs (pid ${pidFile.pid}), but its socket ${path} was removed; restart it`;
+  if (pidFile?.alive !== true) return message;
+  return /^State:\s+T/m.test(read_proc(pidFile.pid, "status") ?? "")
+    ? `the lowport helper (pid ${pidFile.pid}) was stopped by a signal and does not answer; sudo kill -CONT ${pidFile.pid}`
+    : `${message}; its process ${pidFile.pid} is there: look at its log, and restart it`;
+}
+
+/** What to make of a connection that did not come to be. */
+function judge(path: string, { code, message, reason }: LowportError): NotRunning {
+  const pidFile = read_pid_file(join(dirname(path), "lowport.pid"));
+  const told = (text: string) => ({ code, message: text });
+  if (code === "EACCES" || code === "EPERM") {
+    const { group } = find_missing_group(path);
+    const runs =
+      pidFile?.alive === true ? `the lowport helper is running (pid ${pidFile.pid}), but out of reach: ` : "out of reach: ";
+    return { state: "unreachable", pidFile, group, error: told(`${runs}${reason}`) };
+  }
+  if (code === "EDQUOT")
+    return { state: "unreachable", pidFile, error: told(`the lowport helper is running, but out of reach: ${reason}`) };
+  const answered_late = ["ETIMEDOUT", "EAGAIN", "EPROTO"].includes(code);
+  if (answered_late || pidFile?.alive === true)
+    return { state: "hung", pidFile, error: told(explain_hung(pidFile, path, message)) };
+  if (what_is_at(path) === "something else")
+    return { state: "stopped", pidFile, error: told(`${path} is no socket; move it away. ${how_to_start()}`) };
+  if (pidFile === undefined) return { state: "stopped", pidFile, error: told(message) };
+  const left = [pidFile.path, ...(what_is_at(path) === "socket" ? [path] : [])];
+  const text = `the lowport helper is not running: its process ${pidFile.pid} is gone and has left ${left.join(" and ")}`;
+  return { state: "stale", pidFile, left, error: told(`${text}, which the next one takes over. ${how_to_start()}`) };
+}
+
+/** Asks once. @throws LowportError where there is no addon */
+async function look(path: string, timeout: number): Promise<State> {
+  try {
+    const client = await connect({ socket: path, timeout });
+    try {
+      const answer = await client.call("status", {}, { timeout });
+      return { state: "running", pidFile: read_pid_file(join(dirname(path), "lowport.pid")), ...answer };
+    } finally {
+      client.close();
+    }
+  } catch (error) {
+    if (!(error instanceof LowportError) || error.code === "ENOSYS") throw error;
+    return judge(path, error);
+  }
+}
+
+/**
+ * Finds the helper.
+ * @param path the control socket
+ * @param wait seconds for which it is looked for again until it runs
+ */
+export async function find_helper(path = process.env["LOWPORT_SOCKET"] || DEFAULT_SOCKET, wait = 0): Promise<State> {
+  const end = performance.now() + wait * 1000;
+  for (;;) {
+    const left = end - performance.now();
+    const state = await look(path, wait === 0 ? ANSWER_MS : Math.max(RETRY_MS, Math.min(ANSWER_MS, left)));
+    if (state.state === "running" || performance.now() + RETRY_MS > end) return state;
+    await sleep(RETRY_MS);
+  }
+}
+
+/** A running helper as text. */
+export function describe_running({ you, pidFile, ...data }: Running): string {
+  const file =
+    pidFile === undefined || pidFile.pid === data.pid
+      ? []
+      : [`${pidFile.path} names process ${pidFile.pid} and not the one that answers; a restart writes it anew`];
+  return [
+    `lowport ${data.version} is running: pid ${data.pid}, up ${data.uptimeSeconds} s, ${data.connections} connections, ${data.leases} leases, audit record ${data.auditSeq}`,
+    `policy loaded at ${data.policyLoadedAt}`,
+    ...file,
+    `you are uid ${you.uid}, gid ${you.gid}, groups ${you.groups.join(", ") || "none"}${you.operator ? ", an operator" : ""}`,
+  ].join("\n");
+}
