@@ -81,7 +81,7 @@ function read_files<T>(work: () => T): T {
     return work();
   } catch (error) {
     const { code = "", message } = error as NodeJS.ErrnoException;
-    throw ["ENOENT", "EISDIR", "ENOTDIR"].includes(code) ? Object.assign(new Usage(message), { code }) : error;
+    throw ["ENOENT", "EISDIR", "ENOTDIR", "EFBIG"].includes(code) ? Object.assign(new Usage(message), { code }) : error;
   }
 }
 

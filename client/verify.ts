@@ -1,9 +1,11 @@
 /**
  * Verifies an audit log: each line against its own hash, and against the line before. Reads one line at a time, so a log
- * of any size can be verified.
+ * of any size can be verified; one that rotation has compressed with gzip is decompressed as a whole.
  */
-import { closeSync, openSync, readSync } from "node:fs";
+import { closeSync, openSync, readFileSync, readSync } from "node:fs";
+import { gunzipSync } from "node:zlib";
 import { FIRST_PREV, type Head, unseal } from "../shared/chain.js";
+import { errno_of, message_of } from "../shared/errors.js";
 
 /** What is wrong with a line. */
 export interface Damage {
@@ -13,6 +15,7 @@ export interface Damage {
   /**
    * edited: the line does not fit its hash. removed: lines are missing before it. inserted: it repeats a number.
    * reordered: it stands later than its number. truncated: it has no end, or the log ends before the head it should reach.
+   * A compressed file that cannot be decompressed is one damage, edited, at line 0.
    */
   readonly kind: "edited" | "removed" | "inserted" | "reordered" | "truncated";
   readonly reason: string;
@@ -30,14 +33,47 @@ export interface Verdict {
 const CHUNK_BYTES = 1 << 20;
 const NEWLINE = 10;
 
+/** What a file of gzip begins with (RFC 1952), and no JSON does. */
+const GZIP = Buffer.from([0x1f, 0x8b]);
+/** Bytes that are decompressed at once, at most. */
+const MAX_DECOMPRESSED = 2 ** 28;
+
+/** A compressed file that is not whole any more. */
+class BrokenFile extends Error {}
+
+function decompress(compressed: Buffer): Buffer {
+  try {
+    return gunzipSync(compressed, { maxOutputLength: MAX_DECOMPRESSED });
+  } catch (error) {
+    if (errno_of(error) === "ERR_BUFFER_TOO_LARGE")
+      throw Object.assign(
+        new Error("a compressed file is too large; decompress it: zcat FILE | lowport audit verify /dev/stdin"),
+        {
+          code: "EFBIG",
+        },
+      );
+    throw new BrokenFile(`the file cannot be decompressed: ${message_of(error)}`, { cause: error });
+  }
+}
+
+/** What is in a file, in pieces that are overwritten by the next. */
+function* pieces_of(fd: number): Generator<Buffer> {
+  const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+  let got = readSync(fd, chunk);
+  if (chunk.subarray(0, Math.min(got, GZIP.length)).equals(GZIP)) {
+    yield decompress(Buffer.concat([chunk.subarray(0, got), readFileSync(fd)]));
+    return;
+  }
+  for (; got > 0; got = readSync(fd, chunk)) yield chunk.subarray(0, got);
+}
+
 /** The lines of a file without their newlines; `whole` is false for a last line that has none. */
 function* lines_of(file: string): Generator<{ bytes: Buffer; whole: boolean }> {
   const fd = openSync(file, "r");
   try {
-    const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
     let rest: Buffer = Buffer.alloc(0);
-    for (let got = readSync(fd, chunk); got > 0; got = readSync(fd, chunk)) {
-      let bytes = rest.length > 0 ? Buffer.concat([rest, chunk.subarray(0, got)]) : chunk.subarray(0, got);
+    for (const piece of pieces_of(fd)) {
+      let bytes = rest.length > 0 ? Buffer.concat([rest, piece]) : piece;
       for (let end = bytes.indexOf(NEWLINE); end >= 0; end = bytes.indexOf(NEWLINE)) {
         yield { bytes: bytes.subarray(0, end), whole: true };
         bytes = bytes.subarray(end + 1);
@@ -71,7 +107,7 @@ export function verify_audit(files: readonly string[], reach = 0): Verdict {
   let first: number | undefined;
   let head: Head | undefined;
   let place = { file: files[0] ?? "", line: 0 };
-  for (const file of files) {
+  const verify_file = (file: string) => {
     let line = 0;
     for (const { bytes, whole } of lines_of(file)) {
       count++;
@@ -92,6 +128,14 @@ export function verify_audit(files: readonly string[], reach = 0): Verdict {
       // An edited line's own hash is unknown: that the next does not fit it is the same damage, told already.
       if (wrong !== undefined && !(before.hash === "" && record.seq === before.seq + 1)) note(...wrong);
       head = { seq: record.seq, hash: record.hash };
+    }
+  };
+  for (const file of files) {
+    try {
+      verify_file(file);
+    } catch (error) {
+      if (!(error instanceof BrokenFile)) throw error;
+      damage.push({ file, line: 0, kind: "edited", reason: error.message });
     }
   }
   if ((head?.seq ?? 0) < reach) {

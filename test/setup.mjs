@@ -5,7 +5,7 @@
  *   node test/setup.mjs test | test:unit | test:matrix | test:sanitize | coverage | quickstart   [arguments of the task]
  */
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -84,10 +84,49 @@ function tests_in(folder) {
     .map((name) => join(folder, name));
 }
 
+/** The inits that cannot be installed beside this machine's own; their packages are unpacked in the machines of the tests. */
+const INITS = {
+  openrc: ["openrc", "librc1", "libeinfo1", "insserv"],
+  sysv: ["sysvinit-core", "sysv-rc", "initscripts", "startpar", "insserv"],
+};
+
+/** Fetches those packages once. Where that cannot be, the tests that need them say so. */
+function fetch_inits() {
+  if (process.getuid() !== 0 || !has("apt-get")) return;
+  for (const [init, packages] of Object.entries(INITS)) {
+    const folder = join("node_modules/.cache/lowport-inits", init);
+    if (existsSync(folder)) continue;
+    const unfinished = `${folder}.unfinished`;
+    rmSync(unfinished, { recursive: true, force: true });
+    mkdirSync(unfinished, { recursive: true });
+    const download = () => spawnSync("apt-get", ["-q", "download", ...packages], { cwd: unfinished, encoding: "utf8" });
+    let fetched = download();
+    // A new machine has no lists of packages yet.
+    if (fetched.status !== 0 && run("apt-get", ["-q", "update"]) === 0) fetched = download();
+    if (fetched.status === 0) renameSync(unfinished, folder);
+    else console.error(`lowport: ${packages.join(", ")} cannot be fetched, so nothing is tested on ${init}: ${fetched.stderr}`);
+  }
+}
+
+/** What single tests need; without it they are skipped. */
+const WANTED = [
+  ["logrotate", "logrotate"],
+  ["mandoc", "mandoc"],
+  ["systemctl", "systemd"],
+  ["update-rc.d", "init-system-helpers"],
+  ["dpkg-deb", "dpkg"],
+];
+
 function loud_about_skips() {
   if (process.getuid() !== 0)
     console.error(
       "\nlowport: NOT ROOT: the end-to-end tests are skipped. They need root for namespaces of their own: sudo npm test\n",
+    );
+  const missing = WANTED.filter(([command]) => !has(command));
+  if (missing.length > 0)
+    console.error(
+      `\nlowport: MISSING: ${missing.map(([command]) => command).join(", ")}: the tests that need them are skipped. ` +
+        `Debian: apt-get install ${missing.map(([, name]) => name).join(" ")}\n`,
     );
 }
 
@@ -131,5 +170,8 @@ const tasks = {
 if (!(task in tasks)) fail(`there is no task "${task}"; there are ${Object.keys(tasks).join(", ")}`);
 if (!existsSync("package.json")) fail("package.json is not here");
 set_up();
-if (task === "test" || task === "coverage") loud_about_skips();
+if (task === "test" || task === "coverage") {
+  fetch_inits();
+  loud_about_skips();
+}
 process.exitCode = tasks[task]();

@@ -1,6 +1,7 @@
 /** Promise: `audit verify` finds every edited, removed, inserted, reordered or cut-off line and says which; and nothing else. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { gzipSync } from "node:zlib";
 import * as fc from "fast-check";
 import { verify_audit } from "../../client/verify.js";
 import { FIRST, make_line, make_lines, verify_lines } from "./audit-log.js";
@@ -149,6 +150,44 @@ test("a log far larger than what is read at once is verified", () => {
     verify_lines([lines.with(4000, (lines[4000] as string).replace("x", "y"))]).damage.map(({ line }) => line),
     [4001],
   );
+});
+
+const zip = (lines: readonly string[]) => gzipSync(lines.map((line) => `${line}\n`).join(""));
+
+test("files that rotation has compressed are verified like the others, also larger ones than are read at once", () => {
+  const many = make_lines(Array.from({ length: 5000 }, (_, i) => `${i} ${"x".repeat(i % 997)}`));
+  const { damage, lines } = verify_lines([zip(many.slice(0, 4000)), many.slice(4000, 4500), many.slice(4500)], 5000);
+  assert.deepEqual({ damage, lines }, { damage: [], lines: 5000 });
+  const edited = many.with(1999, (many[1999] as string).replace("x", "y"));
+  assert.deepEqual(
+    verify_lines([zip(edited.slice(0, 4000)), edited.slice(4000)]).damage.map(({ file, line, kind }) => [file, line, kind]),
+    [["0", 2000, "edited"]],
+  );
+  assert.deepEqual(found([]), []);
+  assert.deepEqual(verify_lines([zip([]), LINES]).damage, []);
+});
+
+test("a compressed file that was cut or edited is damage, and the others are still verified", () => {
+  const sound = zip(LINES.slice(0, 3));
+  const edited = Buffer.from(sound);
+  edited[20] = (edited[20] as number) ^ 0xff;
+  for (const broken of [sound.subarray(0, -9), sound.subarray(0, 2), edited]) {
+    const { damage, first, head } = verify_lines([broken, LINES.slice(3).with(1, "edited")]);
+    assert.deepEqual(
+      damage.map(({ file, line, kind }) => [file, line, kind]),
+      [
+        ["0", 0, "edited"],
+        ["1", 2, "edited"],
+      ],
+    );
+    assert.match(damage[0]?.reason ?? "", /^the file cannot be decompressed: /);
+    assert.deepEqual([first, head?.seq], [4, 5]);
+  }
+});
+
+test("a compressed file that is too large to be decompressed at once is refused, and no damage", () => {
+  const bomb = Buffer.concat(Array.from({ length: 5 }).fill(gzipSync(Buffer.alloc(2 ** 26))) as Buffer[]);
+  assert.throws(() => verify_lines([bomb]), { code: "EFBIG", message: /zcat FILE/ });
 });
 
 test("a file that is not there is the file system's error", () => {

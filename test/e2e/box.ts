@@ -149,6 +149,19 @@ function why_not(): string | undefined {
   return status === 0 ? undefined : (error?.message ?? stderr.trim());
 }
 
+/**
+ * Marks a test file as skipped and never comes back; where none may skip (LOWPORT_NO_SKIP, which .ci/run sets), as failed.
+ * @param url `import.meta.url` of the file
+ */
+export function skip_file(url: string, reason: string): Promise<never> {
+  const skip = process.env["LOWPORT_NO_SKIP"] === undefined && reason;
+  test(fileURLToPath(url), { skip }, () => {
+    throw new Error(reason);
+  });
+  process.exitCode = 0; // else node says 13, because the file never goes on from here
+  return new Promise(() => undefined);
+}
+
 /** Runs the calling test file in a box. Returns only inside of it; @param url `import.meta.url` of the file */
 export async function enter_box(url: string): Promise<void> {
   if (process.env["LOWPORT_BOX"] !== undefined) {
@@ -156,11 +169,7 @@ export async function enter_box(url: string): Promise<void> {
     return;
   }
   const reason = why_not();
-  if (reason !== undefined) {
-    test(fileURLToPath(url), { skip: `needs root for namespaces of its own: sudo npm test (${reason})` }, () => undefined);
-    process.exitCode = 0; // else node says 13, because this file never goes on from here
-    return new Promise(() => undefined);
-  }
+  if (reason !== undefined) return skip_file(url, `needs root for namespaces of its own: sudo npm test (${reason})`);
   const again = [process.execPath, ...process.execArgv, fileURLToPath(url), ...process.argv.slice(2)];
   // The box dies with this process, whatever ends it.
   const { status, signal } = spawnSync("setpriv", ["--pdeathsig", "KILL", "unshare", ...UNSHARE, ...again], {

@@ -1,0 +1,109 @@
+/**
+ * The audit log's folder belongs to the service user while lowport is installed, and to root when it is not: the log outlives the
+ * program, and the next install takes it over. The threat: root changing the owner of what a user has put there, so all is done
+ * on open descriptors, of regular files with one name, and never through a symbolic link.
+ */
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmdirSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { distrust } from "../trusted-path.js";
+import { find_group_entry, find_user_entry } from "./account.js";
+import type { Change } from "./changes.js";
+import { look_at, Refusal } from "./targets.js";
+
+/** The folder that install cares for; another one in the configuration is the admin's. */
+export const AUDIT_FOLDER = "/var/log/lowport";
+const READERS = "adm";
+const MODE = 0o2750;
+const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
+
+function with_open<T>(path: string, flags: number, work: (fd: number) => T): T {
+  const fd = openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | flags);
+  try {
+    return work(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Changes who owns the files of the folder that `from` owns; all else in it stays as it is. */
+function chown_files(from: number, to: number): void {
+  for (const name of readdirSync(AUDIT_FOLDER)) {
+    if (!look_at(join(AUDIT_FOLDER, name))?.isFile()) continue;
+    with_open(join(AUDIT_FOLDER, name), 0, (fd) => {
+      const stats = fstatSync(fd);
+      if (stats.isFile() && stats.nlink === 1 && stats.uid === from) fchownSync(fd, to, stats.gid);
+    });
+  }
+}
+
+const chown_folder = (uid: number, gid: number) =>
+  with_open(AUDIT_FOLDER, O_DIRECTORY, (fd) => {
+    fchownSync(fd, uid, gid);
+    fchmodSync(fd, MODE);
+  });
+
+/** Gives folder and files to root, the folder first: then nobody changes what is in it. */
+export function give_to_root(): void {
+  const { uid, gid } = lstatSync(AUDIT_FOLDER);
+  if (uid === 0) return;
+  chown_folder(0, gid);
+  chown_files(uid, 0);
+}
+
+/** The change that makes the folder or takes it over; undefined if there is nothing to do. @throws Refusal */
+export function plan_audit_folder(folder: string, user: string): Change | undefined {
+  if (folder !== AUDIT_FOLDER) return undefined;
+  const above = dirname(AUDIT_FOLDER);
+  const { mode, uid } = lstatSync(above);
+  // On some systems /var/log is the syslog group's too. Root neither runs nor reads what is in the folder.
+  const why = uid === 0 && (mode & 0o002) === 0 ? distrust(dirname(above)) : distrust(above);
+  if (why !== undefined) throw new Refusal(`${AUDIT_FOLDER}: ${why}`);
+  const stats = look_at(AUDIT_FOLDER);
+  const owner = find_user_entry(user)?.uid;
+  const to = () => find_user_entry(user)?.uid ?? 0;
+  const readers = () => find_group_entry(READERS)?.gid ?? 0;
+  if (stats === undefined)
+    return {
+      says: `make the folder ${AUDIT_FOLDER} (${user}:${READERS}, 2750)`,
+      apply: () => {
+        mkdirSync(AUDIT_FOLDER, 0o700);
+        chown_folder(to(), readers());
+      },
+      undo: () => {
+        if (look_at(AUDIT_FOLDER) === undefined) return;
+        if (readdirSync(AUDIT_FOLDER).length > 0)
+          give_to_root(); // what has been recorded stays
+        else rmdirSync(AUDIT_FOLDER);
+      },
+    };
+  if (!stats.isDirectory()) throw new Refusal(`${AUDIT_FOLDER} is no folder; move it away`);
+  if (stats.uid === owner) return undefined;
+  if (stats.uid !== 0)
+    throw new Refusal(
+      `${AUDIT_FOLDER} is owned by uid ${stats.uid} and neither by root nor by ${user}; look at it, then chown root it`,
+    );
+  if ((stats.mode & 0o022) !== 0) throw new Refusal(`${AUDIT_FOLDER} can be written by others than root; chmod go-w it`);
+  return {
+    says: `hand ${AUDIT_FOLDER} and the log in it over to ${user}`,
+    apply: () => {
+      chown_files(0, to());
+      chown_folder(to(), readers());
+    },
+    undo: () => {
+      give_to_root();
+      chmodSync(AUDIT_FOLDER, stats.mode & 0o7777);
+    },
+  };
+}

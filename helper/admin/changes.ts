@@ -1,0 +1,73 @@
+/**
+ * The engine of install: a list of changes that are made one after the other, all or none. If one fails, or a signal asks to
+ * stop, those that were begun are undone in reverse order, and it is said what could not be undone. A change that fails half-way
+ * is undone too, so each `undo` must cope with an `apply` that never ran to its end.
+ */
+import { message_of } from "../../shared/errors.js";
+
+export interface Change {
+  /** What it does, as a sentence without a subject: "write /etc/lowport/lowport.json". */
+  readonly says: string;
+  /** Absent: there is nothing to do but to be ready for undo. */
+  apply?(stop: AbortSignal): void | Promise<void>;
+  undo?(): void | Promise<void>;
+  /** Runs when all changes are made: removes what was kept for undo. */
+  finish?(): void;
+}
+
+/** Something failed, and what was begun is undone, but for what `left` says. */
+export class Undone extends Error {
+  readonly left: readonly string[];
+  constructor(reason: string, left: readonly string[]) {
+    super(reason);
+    this.name = "Undone";
+    this.left = left;
+  }
+}
+
+async function undo_all(begun: readonly Change[]): Promise<string[]> {
+  const left: string[] = [];
+  for (const change of begun.toReversed()) {
+    try {
+      await change.undo?.();
+    } catch (error) {
+      left.push(`${change.says}: cannot be undone: ${message_of(error)}`);
+    }
+  }
+  return left;
+}
+
+/**
+ * Makes all changes, or none.
+ * @param stop when it is aborted, what was made so far is undone
+ * @param say is told of each change before it is made
+ * @returns what is not as clean as it should be, though all changes are made
+ * @throws Undone
+ */
+export async function make_changes(
+  changes: readonly Change[],
+  stop: AbortSignal,
+  say: (line: string) => void,
+): Promise<readonly string[]> {
+  const begun: Change[] = [];
+  try {
+    for (const change of changes) {
+      await new Promise(setImmediate); // a signal is heard between two changes
+      stop.throwIfAborted();
+      if (change.apply !== undefined) say(change.says);
+      begun.push(change);
+      await change.apply?.(stop);
+    }
+    stop.throwIfAborted();
+  } catch (error) {
+    throw new Undone(message_of(error), await undo_all(begun));
+  }
+  return begun.flatMap((change) => {
+    try {
+      change.finish?.();
+      return [];
+    } catch (error) {
+      return [`${change.says}: ${message_of(error)}`];
+    }
+  });
+}

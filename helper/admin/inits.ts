@@ -1,0 +1,140 @@
+/**
+ * The three inits: what is written for each, and how it is asked to enable, start and stop the service. One table, so that install
+ * and uninstall tell one story for all.
+ */
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { find_program, must_run, run_program } from "./programs.js";
+import { Refusal } from "./targets.js";
+
+export const INIT_NAMES = ["systemd", "openrc", "sysv"] as const;
+export type InitName = (typeof INIT_NAMES)[number];
+
+export interface Init {
+  readonly name: InitName;
+  /** Files of helper/service, where they go, and their modes. */
+  readonly files: readonly { readonly source: string; readonly path: string; readonly mode: number }[];
+  /** The command by which logrotate has the log reopened. */
+  readonly rotate: string;
+  /** Whether this init runs here. */
+  detect(): boolean;
+  is_enabled(): Promise<boolean>;
+  is_running(): Promise<boolean>;
+  /** Tells the init that its files have changed. */
+  read_again(): Promise<void>;
+  enable(): Promise<void>;
+  disable(): Promise<void>;
+  start(): Promise<void>;
+  /** @param all the socket unit too, which clients would notice */
+  restart(all: boolean): Promise<void>;
+  reload(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+const SCRIPT = "/etc/init.d/lowport";
+const UNITS = ["lowport.socket", "lowport.service"];
+const succeeds = async (program: string, ...args: string[]) => (await run_program(program, args)).code === 0;
+const run = async (program: string, ...args: string[]) => void (await must_run(program, ...args));
+
+const systemd: Init = {
+  name: "systemd",
+  files: UNITS.map((unit) => ({ source: unit, path: join("/etc/systemd/system", unit), mode: 0o644 })),
+  rotate: "systemctl kill --kill-who=main --signal=USR1 lowport.service",
+  detect: () => existsSync("/run/systemd/system"),
+  is_enabled: () => succeeds("systemctl", "is-enabled", "--quiet", ...UNITS),
+  is_running: () => succeeds("systemctl", "is-active", "--quiet", "lowport.service"),
+  read_again: () => run("systemctl", "daemon-reload"),
+  enable: () => run("systemctl", "enable", "--quiet", ...UNITS),
+  disable: () => run("systemctl", "disable", "--quiet", ...UNITS),
+  start: () => run("systemctl", "start", ...UNITS),
+  restart: async (all) => {
+    if (all) await run("systemctl", "stop", ...UNITS);
+    await run("systemctl", ...(all ? ["start", ...UNITS] : ["restart", "lowport.service"]));
+  },
+  reload: () => run("systemctl", "reload", "lowport.service"),
+  stop: async () => {
+    await run("systemctl", "stop", ...UNITS);
+    await run_program("systemctl", ["reset-failed", ...UNITS]); // fails if there is nothing to reset
+  },
+};
+
+const openrc: Init = {
+  name: "openrc",
+  files: [{ source: "lowport.openrc", path: SCRIPT, mode: 0o755 }],
+  rotate: "rc-service --quiet lowport rotate",
+  detect: () => existsSync("/run/openrc") && find_program("openrc-run") !== undefined,
+  is_enabled: async () => existsSync("/etc/runlevels/default/lowport"),
+  is_running: () => succeeds("rc-service", "lowport", "status"),
+  read_again: () => run("rc-update", "-u"),
+  enable: () => run("rc-update", "add", "lowport", "default"),
+  disable: async () => {
+    if (existsSync("/etc/runlevels/default/lowport")) await run("rc-update", "delete", "lowport", "default");
+  },
+  start: () => run("rc-service", "lowport", "start"),
+  restart: () => run("rc-service", "lowport", "restart"),
+  reload: () => run("rc-service", "lowport", "reload"),
+  stop: () => run("rc-service", "lowport", "stop"),
+};
+
+/** The tools that link a script into the runlevels; each distribution has one of them. */
+const LINKERS: readonly { program: string; enable: readonly string[]; disable: readonly string[] }[] = [
+  { program: "update-rc.d", enable: ["lowport", "defaults"], disable: ["-f", "lowport", "remove"] },
+  { program: "insserv", enable: ["lowport"], disable: ["-r", "lowport"] },
+  { program: "chkconfig", enable: ["--add", "lowport"], disable: ["--del", "lowport"] },
+];
+function find_linker() {
+  const found = LINKERS.find(({ program }) => find_program(program) !== undefined);
+  if (found === undefined)
+    throw new Error(`none of ${LINKERS.map(({ program }) => program).join(", ")} is there to enable ${SCRIPT}`);
+  return found;
+}
+function is_linked(): boolean {
+  return [2, 3, 4, 5].some((level) => {
+    const folder = [`/etc/rc${level}.d`, `/etc/rc.d/rc${level}.d`].find((path) => existsSync(path));
+    return folder !== undefined && readdirSync(folder).some((name) => /^S\d\dlowport$/.test(name));
+  });
+}
+
+const sysv: Init = {
+  name: "sysv",
+  files: [{ source: "lowport.sysv", path: SCRIPT, mode: 0o755 }],
+  rotate: `${SCRIPT} rotate`,
+  detect: () => existsSync("/etc/init.d") && LINKERS.some(({ program }) => find_program(program) !== undefined),
+  is_enabled: async () => is_linked(),
+  is_running: () => succeeds(SCRIPT, "status"),
+  read_again: async () => undefined,
+  enable: () => run(find_linker().program, ...find_linker().enable),
+  disable: () => run(find_linker().program, ...find_linker().disable),
+  start: () => run(SCRIPT, "start"),
+  restart: () => run(SCRIPT, "restart"),
+  reload: () => run(SCRIPT, "reload"),
+  stop: () => run(SCRIPT, "stop"),
+};
+
+const INITS = { systemd, openrc, sysv };
+
+/** The init of that name. @throws Refusal */
+export function init_of(name: string): Init {
+  const init = INIT_NAMES.find((known) => known === name);
+  if (init === undefined) throw new Refusal(`there is no init "${name}"; known are ${INIT_NAMES.join(", ")}`);
+  return INITS[init];
+}
+
+/** The init that runs here. @throws Refusal if none is known */
+export function find_init(): Init {
+  const found = INIT_NAMES.map((name) => INITS[name]).find((init) => init.detect());
+  if (found === undefined)
+    throw new Refusal(
+      "neither systemd, nor OpenRC, nor SysV's update-rc.d, insserv or chkconfig is running here; say --init, or run lowportd by what you have",
+    );
+  return found;
+}
+
+/** A file of helper/service with its @NAMES@ filled in. */
+export function fill_template(file: string, values: Readonly<Record<string, string>>): string {
+  return readFileSync(file, "utf8").replaceAll(/@([A-Z_]+)@/g, (_, name: string) => {
+    const value = values[name];
+    if (value === undefined) throw new Error(`${file}: @${name}@ is not known`);
+    return value;
+  });
+}

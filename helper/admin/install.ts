@@ -1,0 +1,82 @@
+/**
+ * `lowportd install`: from a program in some folder to a service that runs and starts at boot. All that can be wrong is found out
+ * first, while nothing has been changed; then the changes are made in order, and undone if one fails. The second time it is
+ * an upgrade: only what differs is changed.
+ */
+import { resolve } from "node:path";
+import { message_of } from "../../shared/errors.js";
+import { EXIT, VERSION } from "../../shared/protocol.js";
+import { die } from "../command-line.js";
+import { type Allowed, parse_allow } from "./allow.js";
+import { read_options } from "./arguments.js";
+import { make_changes } from "./changes.js";
+import { find_init, INIT_NAMES, init_of } from "./inits.js";
+import { next_steps } from "./next-steps.js";
+import { refuse_node } from "./node.js";
+import { plan_install } from "./plan.js";
+import { lock_installs, read_record } from "./record.js";
+import { remove_unfinished } from "./release.js";
+import { type Outcome, run_and_report, Usage } from "./report.js";
+import { gather_sources } from "./sources.js";
+import { Refusal } from "./targets.js";
+
+const OPTIONS = {
+  init: { type: "string" },
+  allow: { type: "string", multiple: true },
+  node: { type: "string" },
+  "dry-run": { type: "boolean", default: false },
+  json: { type: "boolean", default: false },
+} as const;
+
+function read_allowed(words: readonly string[]): Allowed[] {
+  try {
+    return words.map(parse_allow);
+  } catch (error) {
+    throw new Usage(message_of(error));
+  }
+}
+
+/** Ends the process: 0, 1 (failed and undone), 64, 77, 78 (something here forbids it; nothing was changed). */
+export async function install(args: readonly string[]): Promise<never> {
+  const options = read_options(args, OPTIONS);
+  if (process.getuid?.() !== 0) die(EXIT.noPermission, "lowportd install: must be run as root (try sudo)");
+  process.umask(0o077); // every mode is set by hand
+  return run_and_report("install", options, async (say, stop): Promise<Outcome> => {
+    // 1. What is wanted.
+    if (options.init !== undefined && !INIT_NAMES.some((name) => name === options.init))
+      throw new Usage(`--init is one of ${INIT_NAMES.join(", ")}`);
+    const allowed = read_allowed(options.allow ?? []);
+    const node = options.node === undefined ? process.execPath : resolve(options.node);
+
+    // 2. No other install runs, and what one left that was killed is gone.
+    if (!options["dry-run"]) {
+      lock_installs();
+      remove_unfinished();
+    }
+
+    // 3. What is here: the init, an earlier install, and a program and a Node that are root's alone.
+    const before = read_record();
+    const init = options.init !== undefined ? init_of(options.init) : before === undefined ? find_init() : init_of(before.init);
+    if (before !== undefined && before.init !== init.name)
+      throw new Refusal(`lowport is installed for ${before.init}; run lowportd uninstall first`);
+    const notes = await refuse_node(node);
+    const sources = gather_sources(node);
+
+    // 4. What differs.
+    const { changes, settings, release } = await plan_install(init, sources, allowed, before);
+    const next = [...notes, ...next_steps(allowed, settings.group, settings.socket)];
+    if (options["dry-run"]) {
+      for (const { says, apply } of changes) if (apply !== undefined) say(says);
+      return { result: changes.length === 0 ? "already installed and running" : "nothing was changed (--dry-run)", next };
+    }
+    if (changes.length === 0) return { result: `lowport ${VERSION} is already installed and running`, next };
+
+    // 5. All of it, or nothing.
+    const faults = await make_changes(changes, stop, say);
+    return {
+      result: `lowport ${VERSION} is ${before === undefined ? "installed" : "up to date"} (${release}), enabled and running`,
+      next,
+      faults,
+    };
+  });
+}

@@ -1,0 +1,36 @@
+/** What the admin has to do after an install: who may ask the helper is a matter of a group, and of logging in again. */
+import { DEFAULT_SOCKET } from "../../shared/protocol.js";
+import { find_group_entry, find_user_entry } from "./account.js";
+import type { Allowed } from "./allow.js";
+import { find_program } from "./programs.js";
+
+/** The users that the rules name and that are not in the group; of a rule for a group, its members. */
+export function missing_members(allowed: readonly Allowed[], group: string): string[] {
+  const wanted = allowed.flatMap(({ users = [], groups = [] }) => [
+    ...users.map(String),
+    ...groups.flatMap((name) => find_group_entry(String(name))?.members ?? []),
+  ]);
+  const entry = find_group_entry(group);
+  return [...new Set(wanted)].filter((user) => {
+    const known = find_user_entry(user);
+    return known !== undefined && known.uid !== 0 && known.gid !== entry?.gid && entry?.members.includes(user) !== true;
+  });
+}
+
+/** Lines for the admin, in order. */
+export function next_steps(allowed: readonly Allowed[], group: string, socket: string): string[] {
+  const add =
+    find_program("usermod") === undefined
+      ? (user: string) => `addgroup ${user} ${group}`
+      : (user: string) => `usermod -aG ${group} ${user}`;
+  const missing = missing_members(allowed, group);
+  const where = socket === DEFAULT_SOCKET ? "" : ` --socket ${socket}`;
+  const port = String(allowed[0]?.ports[0] ?? 80).split("-")[0];
+  return [
+    ...(missing.length === 0 ? [] : [`who may ask the helper is in the group ${group}; add who shall:`]),
+    ...missing.map((user) => `  sudo ${add(user)}`),
+    ...(missing.length === 0 ? [] : ["it counts from the next login on, and for a service from its next start"]),
+    `see it: lowport status${where}, and as the user that asks: lowport check ${allowed[0]?.protocols[0] ?? "tcp"} ${port}${where}`,
+    "lowport has its own copy of Node: after an upgrade of Node run lowportd install again, with the new one",
+  ];
+}

@@ -1,0 +1,126 @@
+/**
+ * What an install has to change here, found out without changing anything. The order is that of the changes: first the record of
+ * what is going to be there, last the service, so that it starts when all else is right.
+ */
+import { existsSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { NODE_FLAGS } from "../../shared/node-flags.js";
+import { DEFAULT_CONFIG, VERSION } from "../../shared/protocol.js";
+import { plan_account, SYSUSERS } from "./account.js";
+import type { Allowed } from "./allow.js";
+import { plan_audit_folder } from "./audit-folder.js";
+import type { Change } from "./changes.js";
+import { fill_template, type Init } from "./inits.js";
+import { find_program } from "./programs.js";
+import { type InstallRecord, note_file, RECORD } from "./record.js";
+import { copy_release, list_releases, name_release, remove_releases, try_release } from "./release.js";
+import { plan_service } from "./service.js";
+import { plan_settings, RULES_FOLDER, type Settings } from "./settings.js";
+import { LIBRARY, PROGRAM, type Source } from "./sources.js";
+import { Plan, type Target } from "./targets.js";
+
+/** Files that are the same for every init: where they are in the program, and where they go. */
+export const FILES: readonly (readonly [string, string])[] = [
+  ["helper/service/lowport.logrotate", "/etc/logrotate.d/lowport"],
+  ["client/man/lowport.1", "/usr/local/share/man/man1/lowport.1"],
+  ["helper/man/lowport.json.5", "/usr/local/share/man/man5/lowport.json.5"],
+  ["helper/man/lowportd.8", "/usr/local/share/man/man8/lowportd.8"],
+  ["client/completions/lowport.bash", "/usr/local/share/bash-completion/completions/lowport"],
+  ["client/completions/_lowport", "/usr/local/share/zsh/site-functions/_lowport"],
+  ["client/completions/lowport.fish", "/usr/local/share/fish/vendor_completions.d/lowport.fish"],
+];
+export const LINKS = [
+  { path: "/usr/local/bin/lowport", to: "../lib/lowport/current/bin/lowport" },
+  { path: "/usr/local/sbin/lowportd", to: "../lib/lowport/current/bin/lowportd" },
+];
+
+/** The files outside of the release that are to be as install writes them. */
+function wanted_files(init: Init, settings: Settings, sysusers: boolean): Target[] {
+  const values = {
+    ...{ CONFIG: DEFAULT_CONFIG, SOCKET: settings.socket, SOCKET_MODE: settings.socketMode, SOCKET_GROUP: settings.group },
+    ...{
+      PROGRAM: join(LIBRARY, "current"),
+      NODE_FLAGS: NODE_FLAGS.join(" "),
+      USER: settings.user,
+      AUDIT_FOLDER: dirname(settings.auditLog),
+      AUDIT_LOG: settings.auditLog,
+      ROTATE: init.rotate,
+    },
+  };
+  const all = [...(sysusers ? [{ source: "lowport.sysusers", path: SYSUSERS, mode: 0o644 }] : []), ...init.files].map(
+    ({ source, path, mode }) => ({ source: join("helper/service", source), path, mode }),
+  );
+  for (const [source, path] of FILES) all.push({ source, path, mode: 0o644 });
+  return all
+    .filter(({ source }) => existsSync(join(PROGRAM, source)))
+    .map(({ source, path, mode }) => ({ path, mode, text: fill_template(join(PROGRAM, source), values) }));
+}
+
+/** A link of the same name that npm has made for this very program may be replaced. */
+function is_ours(path: string, to: string): boolean {
+  const target = join(dirname(path), to);
+  return target.startsWith(`${LIBRARY}/`) || target.startsWith(`${PROGRAM}/`);
+}
+
+export interface Planned {
+  readonly changes: readonly Change[];
+  readonly settings: Settings;
+  readonly release: string;
+}
+
+/**
+ * @param sources what the release is made of
+ * @param before what the last install has recorded
+ * @throws Refusal, ConfigFault
+ */
+export async function plan_install(
+  init: Init,
+  sources: readonly Source[],
+  allowed: readonly Allowed[],
+  before: InstallRecord | undefined,
+): Promise<Planned> {
+  const settings = plan_settings(allowed);
+  const sysusers = init.name === "systemd" && settings.user === "lowport" && find_program("systemd-sysusers") !== undefined;
+  const files = wanted_files(init, settings, sysusers);
+  const is_sysusers = ({ path }: Target) => path === SYSUSERS;
+  const account = plan_account(settings, before?.account ?? { user: false, group: false }, sysusers);
+  const release = name_release(sources);
+
+  const first = new Plan();
+  first.folder(LIBRARY);
+  const rest = new Plan(first.folders);
+
+  // Who the service runs as, and what it reads and writes.
+  for (const file of files.filter(is_sysusers)) rest.file(file);
+  for (const change of account.changes) rest.step(change);
+  rest.folder(RULES_FOLDER);
+  const new_rules = settings.files.map((file) => rest.file(file)).includes(true);
+  const audit = plan_audit_folder(dirname(settings.auditLog), settings.user);
+  if (audit !== undefined) rest.step(audit);
+
+  // The program: copied aside, tried, and only then current.
+  const copy = copy_release(release, sources);
+  if (copy !== undefined) rest.step(copy);
+  const switched = new Plan([...first.folders, ...rest.folders]);
+  const new_release = switched.link(join(LIBRARY, "current"), release, (to) => basename(to) === to) || copy !== undefined;
+  if (new_release) rest.step(try_release(release, DEFAULT_CONFIG));
+
+  // What makes it a command and a service.
+  for (const { path, to } of LINKS) switched.link(path, to, (old) => is_ours(path, old));
+  const changed = new Set(files.filter((file) => !is_sysusers(file) && switched.file(file)).map(({ path }) => path));
+  for (const { path } of before?.files ?? []) if (!files.some((file) => file.path === path)) switched.no_file(path);
+  const service = await plan_service(init, settings, { program: new_release, rules: new_rules, files: changed });
+
+  const folders = [...new Set([...(before?.folders ?? []), ...first.folders, ...rest.folders, ...switched.folders])];
+  const record: InstallRecord = {
+    ...{ version: VERSION, release, init: init.name, account: account.made, folders },
+    files: files.map(note_file),
+    links: [{ path: join(LIBRARY, "current"), to: release }, ...LINKS],
+  };
+  first.file({ path: RECORD, text: `${JSON.stringify(record, undefined, 1)}\n`, mode: 0o644 });
+  const changes = [...first.changes, ...rest.changes, ...service.before, ...switched.changes, ...service.after];
+  const keep = new Set([release, before?.release]);
+  const old = list_releases().filter((name) => !keep.has(name));
+  if (changes.length > 0 && old.length > 0) changes.push(remove_releases(old));
+  return { changes, settings, release };
+}

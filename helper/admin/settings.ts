@@ -1,0 +1,139 @@
+/**
+ * The configuration that an install will leave: the admin's own if there is one, plus the rules of --allow. It is judged as a whole
+ * by the code that the daemon uses, on a copy in a folder of root's own, before anything is changed.
+ */
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { message_of } from "../../shared/errors.js";
+import { DEFAULT_CONFIG, DEFAULT_SOCKET } from "../../shared/protocol.js";
+import { ConfigFault, load_config } from "../config.js";
+import { find_group, find_user } from "../posix.js";
+import { read_trusted } from "../trusted-path.js";
+import { type Allowed, add_rules } from "./allow.js";
+import { LIBRARY } from "./sources.js";
+import { look_at, Refusal, type Target } from "./targets.js";
+
+/** The user and the group that install makes, if the configuration does not name others. */
+export const ACCOUNT = "lowport";
+export const RULES_FOLDER = join(dirname(DEFAULT_CONFIG), "rules.d");
+const OWN_RULES = join(RULES_FOLDER, "50-install.json");
+/** An id that stands for an account which install has yet to make. */
+const NOT_YET = 65_534;
+/** What can be written into units and scripts without quoting. */
+const PLAIN = /^[A-Za-z0-9._/@:+-]+$/;
+
+/** What the rest of install has to know of the configuration. */
+export interface Settings {
+  readonly user: string;
+  readonly group: string;
+  readonly socket: string;
+  readonly socketMode: string;
+  readonly auditLog: string;
+  /** Files to write; they may be there already. */
+  readonly files: readonly Target[];
+}
+
+type Json = { [key: string]: unknown };
+const is_object = (value: unknown): value is Json => typeof value === "object" && value !== null && !Array.isArray(value);
+
+function parse(file: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new ConfigFault([`${file}: /: is not JSON: ${message_of(error)}`]);
+  }
+}
+
+function read(file: string): string {
+  try {
+    return read_trusted(file);
+  } catch (error) {
+    throw new ConfigFault([`${file}: /: ${message_of(error)}`]);
+  }
+}
+
+/** The texts of all files of the configuration by path; the first is lowport.json. */
+function read_present(): Map<string, string> {
+  const first = { $schema: `${LIBRARY}/current/shared/generated/config.schema.json`, rules: [] };
+  const texts = new Map<string, string>();
+  texts.set(
+    DEFAULT_CONFIG,
+    look_at(DEFAULT_CONFIG) === undefined ? `${JSON.stringify(first, undefined, 2)}\n` : read(DEFAULT_CONFIG),
+  );
+  const folder = look_at(RULES_FOLDER);
+  if (folder === undefined) return texts;
+  if (!folder.isDirectory()) throw new Refusal(`${RULES_FOLDER} is no folder; move it away`);
+  for (const name of readdirSync(RULES_FOLDER).filter((entry) => entry.endsWith(".json") && !entry.startsWith(".")))
+    texts.set(join(RULES_FOLDER, name), read(join(RULES_FOLDER, name)));
+  return texts;
+}
+
+/** Puts the rules of --allow into the file that holds them. */
+function allow(texts: Map<string, string>, wanted: readonly Allowed[]): void {
+  if (wanted.length === 0) return;
+  const rules_of = (file: string, text: string): readonly unknown[] => {
+    const value = parse(file, text);
+    return is_object(value) && Array.isArray(value.rules) ? value.rules : [];
+  };
+  const others = [...texts].filter(([file]) => file !== OWN_RULES).flatMap(([file, text]) => rules_of(file, text));
+  const taken = new Set(others.map((rule) => (is_object(rule) ? String(rule.name) : "")));
+  const before = texts.get(OWN_RULES);
+  const value = before === undefined ? { rules: [] } : parse(OWN_RULES, before);
+  if (!is_object(value) || !Array.isArray(value.rules)) return; // which load_config will say
+  const rules = add_rules(value.rules, wanted, taken);
+  if (before === undefined || rules.length > value.rules.length)
+    texts.set(OWN_RULES, `${JSON.stringify({ ...value, rules }, undefined, 2)}\n`);
+}
+
+/** Judges the texts as the daemon would; the account that install makes counts as being there. @throws ConfigFault */
+function judge(texts: ReadonlyMap<string, string>): Omit<Settings, "files"> {
+  const text = texts.get(DEFAULT_CONFIG) ?? "";
+  const main = parse(DEFAULT_CONFIG, text);
+  const socket = is_object(main) && is_object(main.socket) ? main.socket : {};
+  const audit = is_object(main) && is_object(main.audit) ? main.audit : {};
+  const user = String((is_object(main) && main.user) || ACCOUNT);
+  const group = String(socket.group ?? ACCOUNT);
+  const stage = mkdtempSync("/run/lowport-config-");
+  try {
+    const in_stage = (path: string) => join(stage, path.slice(dirname(DEFAULT_CONFIG).length));
+    mkdirSync(in_stage(RULES_FOLDER));
+    for (const [path, content] of texts) writeFileSync(in_stage(path), content, { mode: 0o600 });
+    if (is_object(main)) {
+      const absent = {
+        ...(user === ACCOUNT && find_user(user) === undefined ? { user: NOT_YET } : {}),
+        ...(group === ACCOUNT && find_group(group) === undefined ? { socket: { ...socket, group: NOT_YET } } : {}),
+      };
+      if (Object.keys(absent).length > 0) writeFileSync(in_stage(DEFAULT_CONFIG), JSON.stringify({ ...main, ...absent }));
+    }
+    load_config(join(stage, basename(DEFAULT_CONFIG)));
+  } catch (error) {
+    if (!(error instanceof ConfigFault)) throw error;
+    throw new ConfigFault(error.faults.map((fault) => fault.replaceAll(stage, dirname(DEFAULT_CONFIG))));
+  } finally {
+    rmSync(stage, { recursive: true });
+  }
+  return {
+    user,
+    group,
+    socket: String(socket.path ?? DEFAULT_SOCKET),
+    socketMode: String(socket.mode ?? "0660"),
+    auditLog: String(audit.path ?? "/var/log/lowport/audit.log"),
+  };
+}
+
+/** @throws ConfigFault if the configuration, with what is to be added, is not one that the daemon would take */
+export function plan_settings(wanted: readonly Allowed[]): Settings {
+  const texts = read_present();
+  allow(texts, wanted);
+  const settings = judge(texts);
+  for (const value of [settings.user, settings.group, settings.socket, settings.auditLog])
+    if (!PLAIN.test(value))
+      throw new Refusal(`${DEFAULT_CONFIG}: "${value}" has characters that units and scripts cannot hold; take a plain name`);
+  const files = [DEFAULT_CONFIG, OWN_RULES].flatMap((path) => {
+    const text = texts.get(path);
+    const present = look_at(path) !== undefined;
+    if (text === undefined || (present && text === read(path))) return [];
+    return [{ path, text, mode: present ? (look_at(path)?.mode ?? 0) & 0o777 : 0o644 }];
+  });
+  return { ...settings, files };
+}
