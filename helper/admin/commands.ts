@@ -7,6 +7,7 @@ import { DEFAULT_CONFIG, EXIT, VERSION } from "../../shared/protocol.js";
 import { die } from "../command-line.js";
 import { check_config } from "./check-config.js";
 import { start_daemon } from "./daemonize.js";
+import { doctor } from "./doctor.js";
 import { install } from "./install.js";
 import { uninstall } from "./uninstall.js";
 
@@ -33,6 +34,7 @@ Signals: SIGHUP reloads the rules and reopens the log, SIGUSR1 reopens the log, 
 /** Each takes its own arguments, without its name, and ends the process. */
 const COMMANDS: Record<string, (args: readonly string[]) => never | Promise<never>> = {
   "check-config": check_config,
+  doctor,
   install,
   uninstall,
   run: start_daemon,
