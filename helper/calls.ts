@@ -79,10 +79,18 @@ export interface Services {
   readonly next_seq: () => number;
   /** Throws if the caller has used up its rate, or the helper is stopping. */
   readonly admit: (call: Call) => void;
+  /** Resolves when sockets of leases that have ended are closed everywhere; undefined: they are. */
+  readonly settled: () => Promise<void> | undefined;
 }
 
 /** Makes the function that answers one element of a message. Its promise never rejects. */
-export function make_dispatcher({ handlers, log, next_seq, admit }: Services): (element: Element, call: Call) => Promise<void> {
+export function make_dispatcher({
+  handlers,
+  log,
+  next_seq,
+  admit,
+  settled,
+}: Services): (element: Element, call: Call) => Promise<void> {
   const server = new JSONRPCServer<Call>({ errorListener: () => undefined });
   server.mapErrorToJSONRPCErrorResponse = (id, error) => error_response(id, error as LowportError);
   for (const name of Object.keys(handlers) as MethodName[]) {
@@ -120,7 +128,15 @@ export function make_dispatcher({ handlers, log, next_seq, admit }: Services): (
     admit(call);
     if (request.id === undefined)
       throw new LowportError(INVALID_REQUEST, { reason: "a notification is never executed; send an id" });
-    const response = await server.receive(request, call);
+    let response = await server.receive(request, call);
+    const closed = settled();
+    if (closed !== undefined) {
+      await closed;
+      if (response?.error?.code === ERRORS.EADDRINUSE.code) {
+        admit(call); // the caller may have gone meanwhile
+        response = await server.receive(request, call);
+      }
+    }
     const error = response?.error;
     if (error === undefined) call.response = response ?? undefined;
     else if (error.code === METHOD_NOT_FOUND)

@@ -30,6 +30,9 @@ export class LeaseStore {
   readonly #systemd: Systemd;
   readonly #folder: string | undefined;
   readonly #log: Log;
+  /** Whether sockets were given up that systemd may have still. */
+  #giving_up = false;
+  #settled: Promise<void> | undefined;
 
   /** @param folder that only the helper can enter; undefined: nothing is kept */
   constructor(systemd: Systemd, log: Log, folder = process.env["RUNTIME_DIRECTORY"]) {
@@ -69,6 +72,19 @@ export class LeaseStore {
     if (this.#folder === undefined) return;
     this.#systemd.notify(`FDSTOREREMOVE=1\nFDNAME=${id}`);
     rmSync(join(this.#folder, id), { force: true });
+    this.#giving_up = true;
+  }
+
+  /** Resolves when systemd has closed the sockets of leases that have ended; undefined if it has. */
+  settled(): Promise<void> | undefined {
+    if (this.#giving_up && this.#folder !== undefined) {
+      this.#giving_up = false;
+      const settled = this.#systemd.barrier(this.#folder).finally(() => {
+        if (this.#settled === settled) this.#settled = undefined;
+      });
+      this.#settled = settled;
+    }
+    return this.#settled;
   }
 
   /** The leases of the helper before. @param passed all that systemd passed, by name */

@@ -71,7 +71,11 @@ export class Server implements ConnectionEvents {
     };
     const handlers = make_handlers(this.#world);
     const admit = (call: Call) => this.#admit(call);
-    this.#dispatch = make_dispatcher({ handlers, log, next_seq: () => audit.nextSeq, admit });
+    const settled = () => {
+      const closed = store?.settled();
+      return closed && this.#turn.wait(closed);
+    };
+    this.#dispatch = make_dispatcher({ handlers, log, next_seq: () => audit.nextSeq, admit, settled });
   }
 
   /** @param kept leases of the helper before, to be held for their owners */

@@ -40,6 +40,13 @@ export class Turn {
     this.#unanswered++;
   }
 
+  /** Waits, within an exchange, for what another process does; the other exchanges go on meanwhile. */
+  async wait(settled: Promise<void>): Promise<void> {
+    if (--this.#dispatching === 0) this.#commit();
+    await settled;
+    this.#dispatching++;
+  }
+
   /** An exchange has ended: all its calls have a response and a record. */
   end(connection: Connection, exchange: Exchange): void {
     this.#answered.push({ connection, exchange });

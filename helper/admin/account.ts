@@ -128,8 +128,7 @@ export function plan_account(settings: Settings, before: Made, sysusers: boolean
         if (no_group) await remove_group();
       },
     });
-  if (!by_sysusers && no_group)
-    changes.push({ says: `make the system group ${ACCOUNT}`, apply: make_group, undo: remove_group });
+  if (!by_sysusers && no_group) changes.push({ says: `make the system group ${ACCOUNT}`, apply: make_group, undo: remove_group });
   if (!by_sysusers && no_user) changes.push({ says: `make the system user ${ACCOUNT}`, apply: make_user, undo: remove_user });
   return { changes, made };
 }

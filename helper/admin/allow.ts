@@ -7,7 +7,8 @@ import type { RuleEntry } from "../../shared/config-schema.js";
 import { read_rule } from "../rules.js";
 
 /** A rule as it is written; what is left out has its default. */
-export type Allowed = Pick<RuleEntry, "name" | "protocols" | "ports"> & Partial<Pick<RuleEntry, "users" | "groups" | "addresses">>;
+export type Allowed = Pick<RuleEntry, "name" | "protocols" | "ports"> &
+  Partial<Pick<RuleEntry, "users" | "groups" | "addresses">>;
 
 const FORM = /^(%?)([^:%]+):(tcp|udp|tcp\+udp):([0-9,-]+)(?:@(.+))?$/;
 /** Of a rule's name. */
@@ -15,7 +16,10 @@ const MAX_NAME = 64;
 
 /** What cannot be a name is replaced; what is too long is cut, and told apart by its hash. */
 function name_from(words: string): string {
-  const name = words.replaceAll("%", "group-").replaceAll("@", "-at-").replaceAll(/[^A-Za-z0-9._-]+/g, "-");
+  const name = words
+    .replaceAll("%", "group-")
+    .replaceAll("@", "-at-")
+    .replaceAll(/[^A-Za-z0-9._-]+/g, "-");
   if (name.length <= MAX_NAME) return name;
   return `${name.slice(0, MAX_NAME - 9)}-${createHash("sha256").update(words).digest("hex").slice(0, 8)}`;
 }

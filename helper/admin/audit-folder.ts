@@ -3,7 +3,19 @@
  * program, and the next install takes it over. The threat: root changing the owner of what a user has put there, so all is done
  * on open descriptors, of regular files with one name, and never through a symbolic link.
  */
-import { chmodSync, closeSync, constants, fchmodSync, fchownSync, fstatSync, lstatSync, mkdirSync, openSync, readdirSync, rmdirSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmdirSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { distrust } from "../trusted-path.js";
 import { find_group_entry, find_user_entry } from "./account.js";
@@ -71,14 +83,17 @@ export function plan_audit_folder(folder: string, user: string): Change | undefi
       },
       undo: () => {
         if (look_at(AUDIT_FOLDER) === undefined) return;
-        if (readdirSync(AUDIT_FOLDER).length > 0) give_to_root(); // what has been recorded stays
+        if (readdirSync(AUDIT_FOLDER).length > 0)
+          give_to_root(); // what has been recorded stays
         else rmdirSync(AUDIT_FOLDER);
       },
     };
   if (!stats.isDirectory()) throw new Refusal(`${AUDIT_FOLDER} is no folder; move it away`);
   if (stats.uid === owner) return undefined;
   if (stats.uid !== 0)
-    throw new Refusal(`${AUDIT_FOLDER} is owned by uid ${stats.uid} and neither by root nor by ${user}; look at it, then chown root it`);
+    throw new Refusal(
+      `${AUDIT_FOLDER} is owned by uid ${stats.uid} and neither by root nor by ${user}; look at it, then chown root it`,
+    );
   if ((stats.mode & 0o022) !== 0) throw new Refusal(`${AUDIT_FOLDER} can be written by others than root; chmod go-w it`);
   return {
     says: `hand ${AUDIT_FOLDER} and the log in it over to ${user}`,

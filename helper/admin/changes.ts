@@ -8,7 +8,8 @@ import { message_of } from "../../shared/errors.js";
 export interface Change {
   /** What it does, as a sentence without a subject: "write /etc/lowport/lowport.json". */
   readonly says: string;
-  apply(stop: AbortSignal): void | Promise<void>;
+  /** Absent: there is nothing to do but to be ready for undo. */
+  apply?(stop: AbortSignal): void | Promise<void>;
   undo?(): void | Promise<void>;
   /** Runs when all changes are made: removes what was kept for undo. */
   finish?(): void;
@@ -53,9 +54,9 @@ export async function make_changes(
     for (const change of changes) {
       await new Promise(setImmediate); // a signal is heard between two changes
       stop.throwIfAborted();
-      say(change.says);
+      if (change.apply !== undefined) say(change.says);
       begun.push(change);
-      await change.apply(stop);
+      await change.apply?.(stop);
     }
     stop.throwIfAborted();
   } catch (error) {

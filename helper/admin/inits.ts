@@ -84,7 +84,8 @@ const LINKERS: readonly { program: string; enable: readonly string[]; disable: r
 ];
 function find_linker() {
   const found = LINKERS.find(({ program }) => find_program(program) !== undefined);
-  if (found === undefined) throw new Error(`none of ${LINKERS.map(({ program }) => program).join(", ")} is there to enable ${SCRIPT}`);
+  if (found === undefined)
+    throw new Error(`none of ${LINKERS.map(({ program }) => program).join(", ")} is there to enable ${SCRIPT}`);
   return found;
 }
 function is_linked(): boolean {

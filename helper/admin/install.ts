@@ -66,13 +66,17 @@ export async function install(args: readonly string[]): Promise<never> {
     const { changes, settings, release } = await plan_install(init, sources, allowed, before);
     const next = [...notes, ...next_steps(allowed, settings.group, settings.socket)];
     if (options["dry-run"]) {
-      for (const { says } of changes) say(says);
+      for (const { says, apply } of changes) if (apply !== undefined) say(says);
       return { result: changes.length === 0 ? "already installed and running" : "nothing was changed (--dry-run)", next };
     }
     if (changes.length === 0) return { result: `lowport ${VERSION} is already installed and running`, next };
 
     // 5. All of it, or nothing.
     const faults = await make_changes(changes, stop, say);
-    return { result: `lowport ${VERSION} is ${before === undefined ? "installed" : "up to date"} (${release}), enabled and running`, next, faults };
+    return {
+      result: `lowport ${VERSION} is ${before === undefined ? "installed" : "up to date"} (${release}), enabled and running`,
+      next,
+      faults,
+    };
   });
 }

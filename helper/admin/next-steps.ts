@@ -19,7 +19,10 @@ export function missing_members(allowed: readonly Allowed[], group: string): str
 
 /** Lines for the admin, in order. */
 export function next_steps(allowed: readonly Allowed[], group: string, socket: string): string[] {
-  const add = find_program("usermod") === undefined ? (user: string) => `addgroup ${user} ${group}` : (user: string) => `usermod -aG ${group} ${user}`;
+  const add =
+    find_program("usermod") === undefined
+      ? (user: string) => `addgroup ${user} ${group}`
+      : (user: string) => `usermod -aG ${group} ${user}`;
   const missing = missing_members(allowed, group);
   const where = socket === DEFAULT_SOCKET ? "" : ` --socket ${socket}`;
   const port = String(allowed[0]?.ports[0] ?? 80).split("-")[0];

@@ -38,5 +38,7 @@ export async function refuse_node(file: string): Promise<string[]> {
   if (why !== undefined) throw new Refusal(`${file} ${why}`);
   const shared = shared_libraries(variables);
   if (shared.length === 0) return [];
-  return [`${file} uses libraries of the system (${shared.join(", ")}): after an upgrade of these, see that lowport still starts`];
+  return [
+    `${file} uses libraries of the system (${shared.join(", ")}): after an upgrade of these, see that lowport still starts`,
+  ];
 }

@@ -4,8 +4,8 @@
  */
 import { existsSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { VERSION } from "../../shared/protocol.js";
-import { DEFAULT_CONFIG } from "../../shared/protocol.js";
+import { NODE_FLAGS } from "../../shared/node-flags.js";
+import { DEFAULT_CONFIG, VERSION } from "../../shared/protocol.js";
 import { plan_account, SYSUSERS } from "./account.js";
 import type { Allowed } from "./allow.js";
 import { plan_audit_folder } from "./audit-folder.js";
@@ -20,7 +20,7 @@ import { LIBRARY, PROGRAM, type Source } from "./sources.js";
 import { Plan, type Target } from "./targets.js";
 
 /** Files that are the same for every init: where they are in the program, and where they go. */
-const FILES: readonly (readonly [string, string])[] = [
+export const FILES: readonly (readonly [string, string])[] = [
   ["helper/service/lowport.logrotate", "/etc/logrotate.d/lowport"],
   ["client/man/lowport.1", "/usr/local/share/man/man1/lowport.1"],
   ["helper/man/lowport.json.5", "/usr/local/share/man/man5/lowport.json.5"],
@@ -29,7 +29,7 @@ const FILES: readonly (readonly [string, string])[] = [
   ["client/completions/_lowport", "/usr/local/share/zsh/site-functions/_lowport"],
   ["client/completions/lowport.fish", "/usr/local/share/fish/vendor_completions.d/lowport.fish"],
 ];
-const LINKS = [
+export const LINKS = [
   { path: "/usr/local/bin/lowport", to: "../lib/lowport/current/bin/lowport" },
   { path: "/usr/local/sbin/lowportd", to: "../lib/lowport/current/bin/lowportd" },
 ];
@@ -38,12 +38,18 @@ const LINKS = [
 function wanted_files(init: Init, settings: Settings, sysusers: boolean): Target[] {
   const values = {
     ...{ CONFIG: DEFAULT_CONFIG, SOCKET: settings.socket, SOCKET_MODE: settings.socketMode, SOCKET_GROUP: settings.group },
-    ...{ USER: settings.user, AUDIT_FOLDER: dirname(settings.auditLog), AUDIT_LOG: settings.auditLog, ROTATE: init.rotate },
+    ...{
+      PROGRAM: join(LIBRARY, "current"),
+      NODE_FLAGS: NODE_FLAGS.join(" "),
+      USER: settings.user,
+      AUDIT_FOLDER: dirname(settings.auditLog),
+      AUDIT_LOG: settings.auditLog,
+      ROTATE: init.rotate,
+    },
   };
-  const all = [
-    ...(sysusers ? [{ source: "lowport.sysusers", path: SYSUSERS, mode: 0o644 }] : []),
-    ...init.files,
-  ].map(({ source, path, mode }) => ({ source: join("helper/service", source), path, mode }));
+  const all = [...(sysusers ? [{ source: "lowport.sysusers", path: SYSUSERS, mode: 0o644 }] : []), ...init.files].map(
+    ({ source, path, mode }) => ({ source: join("helper/service", source), path, mode }),
+  );
   for (const [source, path] of FILES) all.push({ source, path, mode: 0o644 });
   return all
     .filter(({ source }) => existsSync(join(PROGRAM, source)))

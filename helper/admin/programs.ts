@@ -62,6 +62,7 @@ export async function run_program(file: string, args: readonly string[]): Promis
 /** Runs a program that must succeed. @throws Error that quotes what it said */
 export async function must_run(file: string, ...args: string[]): Promise<string> {
   const { code, output } = await run_program(file, args);
-  if (code !== 0) throw new Error(`${[file, ...args].join(" ")}: ${code === null ? "was killed" : `exit ${code}`}: ${output || "(no output)"}`);
+  if (code !== 0)
+    throw new Error(`${[file, ...args].join(" ")}: ${code === null ? "was killed" : `exit ${code}`}: ${output || "(no output)"}`);
   return output;
 }

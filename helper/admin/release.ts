@@ -19,9 +19,9 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
+import { NODE_FLAGS } from "../../shared/node-flags.js";
 import { VERSION } from "../../shared/protocol.js";
 import type { Change } from "./changes.js";
-import { NODE_FLAGS } from "./daemonize.js";
 import { must_run } from "./programs.js";
 import { LIBRARY, type Source } from "./sources.js";
 import { look_at, missing_folders, Refusal, sync_folder } from "./targets.js";
@@ -123,7 +123,14 @@ export function try_release(name: string, config: string): Change {
   return {
     says: `try ${folder}`,
     apply: async () => {
-      await must_run(join(folder, "node"), ...NODE_FLAGS, join(folder, "dist/helper/main.js"), "check-config", "--config", config);
+      await must_run(
+        join(folder, "node"),
+        ...NODE_FLAGS,
+        join(folder, "dist/helper/main.js"),
+        "check-config",
+        "--config",
+        config,
+      );
     },
   };
 }

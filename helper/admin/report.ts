@@ -46,7 +46,8 @@ export async function run_and_report(
     process.on(signal, () => stop.abort(new Error(`stopped by ${signal}`)));
   try {
     const { result, next, faults = [] } = await work(say, stop.signal);
-    if (json) process.stdout.write(`${JSON.stringify({ ok: faults.length === 0, dryRun: dry_run, result, changes, next, faults })}\n`);
+    if (json)
+      process.stdout.write(`${JSON.stringify({ ok: faults.length === 0, dryRun: dry_run, result, changes, next, faults })}\n`);
     else process.stdout.write(`${[result, ...next.map((line) => `  ${line}`)].join("\n")}\n`);
     for (const fault of faults) process.stderr.write(`lowportd ${command}: ${fault}\n`);
     process.exit(faults.length === 0 ? EXIT.ok : EXIT.refused);

@@ -27,13 +27,12 @@ export async function plan_service(
 
   if (own.length > 0) {
     // Undone last: when the old files are back.
-    before.push({ says: `keep what ${init.name} knows of lowport`, apply: () => undefined, undo: () => init.read_again() });
+    before.push({ says: `take ${init.name} back to the old files`, undo: () => init.read_again() });
     after.push({ says: `tell ${init.name} of the new files`, apply: () => init.read_again() });
   }
   if (restarts)
     before.unshift({
-      says: "keep the service of before at hand",
-      apply: () => undefined,
+      says: "restart the service of before",
       undo: async () => {
         await init.restart(own.some(({ path }) => path.endsWith(".socket")));
         await wait_until(socket, () => true, "the service of before was restarted");

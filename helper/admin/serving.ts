@@ -1,6 +1,7 @@
 /** Whether the helper serves, by the answer that any client would get: `lowport status`, run by this program's own Node. */
-import { setTimeout as pause } from "node:timers/promises";
+
 import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { run_program } from "./programs.js";
 import { PROGRAM } from "./sources.js";
 
@@ -16,7 +17,13 @@ export interface Status {
 
 /** @returns undefined if no helper answers on that socket */
 export async function ask_status(socket: string): Promise<Status | undefined> {
-  const { code, output } = await run_program(process.execPath, [join(PROGRAM, "dist/client/cli.js"), "status", "--json", "--socket", socket]);
+  const { code, output } = await run_program(process.execPath, [
+    join(PROGRAM, "dist/client/cli.js"),
+    "status",
+    "--json",
+    "--socket",
+    socket,
+  ]);
   if (code !== 0) return undefined;
   try {
     const status = JSON.parse(output) as Partial<Status>;
@@ -27,7 +34,12 @@ export async function ask_status(socket: string): Promise<Status | undefined> {
 }
 
 /** Waits until the helper answers as wanted. @throws Error if it does not in time, or if `stop` is aborted */
-export async function wait_until(socket: string, wanted: (status: Status) => boolean, what: string, stop?: AbortSignal): Promise<Status> {
+export async function wait_until(
+  socket: string,
+  wanted: (status: Status) => boolean,
+  what: string,
+  stop?: AbortSignal,
+): Promise<Status> {
   const end = performance.now() + LIMIT_MS;
   for (;;) {
     const status = await ask_status(socket);

@@ -56,7 +56,10 @@ function read(file: string): string {
 function read_present(): Map<string, string> {
   const first = { $schema: `${LIBRARY}/current/shared/generated/config.schema.json`, rules: [] };
   const texts = new Map<string, string>();
-  texts.set(DEFAULT_CONFIG, look_at(DEFAULT_CONFIG) === undefined ? `${JSON.stringify(first, undefined, 2)}\n` : read(DEFAULT_CONFIG));
+  texts.set(
+    DEFAULT_CONFIG,
+    look_at(DEFAULT_CONFIG) === undefined ? `${JSON.stringify(first, undefined, 2)}\n` : read(DEFAULT_CONFIG),
+  );
   const folder = look_at(RULES_FOLDER);
   if (folder === undefined) return texts;
   if (!folder.isDirectory()) throw new Refusal(`${RULES_FOLDER} is no folder; move it away`);

@@ -7,8 +7,8 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { NODE_FLAGS } from "../../shared/node-flags.js";
 import { distrust } from "../trusted-path.js";
-import { NODE_FLAGS } from "./daemonize.js";
 import { look_at, Refusal } from "./targets.js";
 
 /** The folder of this program, which has package.json in it. */
@@ -34,8 +34,9 @@ const CURE =
 const PACKAGES = ["json-rpc-2.0", "pino", "posix"];
 /** Needed to build posix, and by nothing that runs. */
 const NOT_AT_RUN_TIME = new Set(["nan"]);
-/** Folders of packages that nothing loads. */
+/** Folders and files of packages that nothing loads. */
 const NOT_LOADED = new Set(["node_modules", "test", "benchmarks", "docs", "examples", "fixtures", "scripts", "types", ".github"]);
+const NOT_LOADED_FILE = /(^|\/)((test|bench|benchmark|example|eslint\.config)\.js|tsconfig\.json)$/;
 const BUILT_POSIX = "build/Release/posix.node";
 
 /** Parts of the program itself: a file, or a folder and which of its files. */
@@ -45,7 +46,7 @@ const PARTS: readonly (readonly [string, RegExp])[] = [
   ["shared/PROTOCOL.md", /./],
   ["dist/helper", /\.js$/],
   ["dist/client", /\.js$/],
-  ["dist/shared", /(?<!\/generate)\.(js|node)$/],
+  ["dist/shared", /(?<!\/generate)\.(js|json|node)$/],
   ["shared/generated", /\.json$/],
   ["helper/service", /./],
   ["helper/man", /./],
@@ -87,7 +88,8 @@ function find_packages(): Map<string, string> {
     const folder = find_package(name, from);
     const known = found.get(name);
     if (known === folder) return;
-    if (known !== undefined) throw new Refusal(`${known} and ${folder} are two versions of one package; install lowport on its own`);
+    if (known !== undefined)
+      throw new Refusal(`${known} and ${folder} are two versions of one package; install lowport on its own`);
     found.set(name, folder);
     const { dependencies = {} } = JSON.parse(read_source(join(folder, "package.json")).toString()) as {
       dependencies?: Record<string, string>;
@@ -99,10 +101,14 @@ function find_packages(): Map<string, string> {
 }
 
 function files_of_package(name: string, folder: string): string[] {
-  const loaded = list_files(folder, NOT_LOADED).filter((path) => /(\.[cm]?js|\.json|(^|\/)LICENSE[^/]*)$/.test(path));
+  const loaded = list_files(folder, NOT_LOADED).filter(
+    (path) => /(\.[cm]?js|\.json|(^|\/)LICENSE[^/]*)$/.test(path) && !NOT_LOADED_FILE.test(path),
+  );
   if (name !== "posix") return loaded;
   if (look_at(join(folder, BUILT_POSIX)) === undefined)
-    throw new Refusal(`${folder} is not built; build it with \`npm rebuild posix\` in ${PROGRAM}, or install with --allow-scripts=posix`);
+    throw new Refusal(
+      `${folder} is not built; build it with \`npm rebuild posix\` in ${PROGRAM}, or install with --allow-scripts=posix`,
+    );
   return [...loaded.filter((path) => !path.startsWith("build/")), BUILT_POSIX];
 }
 

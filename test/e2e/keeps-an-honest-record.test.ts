@@ -86,7 +86,7 @@ test("an edited last line refuses the start, and nothing is written", async (t) 
   await (await start_helper(t)).stop();
   const text = readFileSync(AUDIT, "utf8");
   for (const edited of [
-    text.replace(/"reason":"SIGTERM"/, '"reason":"SIGINT"'),
+    text.replace(/"reason":"SIGTERM;/, '"reason":"SIGINT;'),
     `${text}{"seq":3}\n`,
     `${text}\n`,
     text.replace(/"hash":"..([0-9a-f]+)"\}\n$/, '"hash":"00$1"}\n'),

@@ -158,12 +158,8 @@ test("six rotations under load: each grant and each release is on record once, i
   assert.deepEqual(names(), [...[6, 5, 4, 3, 2].map((n) => `audit.log.${n}.gz`), "audit.log.1", "audit.log"]);
   const all = await all_is_one_chain();
   const by = (method: string) => all.filter((line) => line.method === method && line.decision === "allow");
-  assert.deepEqual(
-    by("bind")
-      .map(({ lease }) => lease)
-      .toSorted(),
-    leases.toSorted(),
-  );
+  assert.deepEqual(new Set(by("bind").map(({ lease }) => lease)), new Set(leases));
+  assert.equal(by("bind").length, leases.length);
   assert.equal(by("release").length, leases.length);
   assert.equal(all.filter(({ event }) => event === "rotate").length, 6);
 });

@@ -16,16 +16,19 @@ const logged: string[] = [];
 const log = pino({ base: null }, { write: (line: string) => logged.push(line) });
 const NEXT_SEQ = 42;
 let admit: (call: Call) => void = () => undefined;
+let settled: () => Promise<void> | undefined = () => undefined;
 let work: (params: unknown, call: Call) => object = () => ({});
 const names = Object.keys(METHODS) as MethodName[];
 const handlers = Object.fromEntries(
   names.map((name) => [name, (params: unknown, call: Call) => work(params, call)]),
 ) as unknown as Handlers;
-const dispatch = make_dispatcher({ handlers, log, next_seq: () => NEXT_SEQ, admit: (call) => admit(call) });
+const services = { log, next_seq: () => NEXT_SEQ, admit: (call: Call) => admit(call), settled: () => settled() };
+const dispatch = make_dispatcher({ handlers, ...services });
 
 beforeEach(() => {
   logged.length = 0;
   admit = () => undefined;
+  settled = () => undefined;
   work = () => ({ fine: true });
 });
 
@@ -167,4 +170,55 @@ test("whatever comes, the promise is kept and a request with an id is answered w
     }),
     { numRuns: 300 },
   );
+});
+
+/** What a call does when it must wait for sockets that are closed elsewhere. */
+const waiting = () => {
+  let open: () => void = () => undefined;
+  const closed = new Promise<void>((resolve) => (open = resolve));
+  settled = () => closed;
+  return () => open();
+};
+
+test("an address that is in use by what is just being closed is asked for once more, and once only", async () => {
+  const open = waiting();
+  let asked = 0;
+  work = () => {
+    if (++asked === 1) throw refusal("EADDRINUSE", "taken");
+    return { fine: true };
+  };
+  const answer = ask("status");
+  open();
+  const { response, record } = await answer;
+  assert.deepEqual([response?.result, record.decision, record.code, asked], [{ fine: true }, "allow", undefined, 2]);
+  work = () => {
+    asked++;
+    throw refusal("EADDRINUSE", "taken");
+  };
+  assert.deepEqual([(await ask("status")).record.code, asked], ["EADDRINUSE", 4]);
+});
+
+test("who has gone while it waited gets nothing", async () => {
+  const open = waiting();
+  let asked = 0;
+  work = () => {
+    asked++;
+    throw refusal("EADDRINUSE", "taken");
+  };
+  const answer = ask("status");
+  admit = () => {
+    throw refusal("ESHUTDOWN", "gone");
+  };
+  open();
+  assert.deepEqual([(await answer).record.code, asked], ["ESHUTDOWN", 1]);
+});
+
+test("a reply waits for sockets that are being closed", async () => {
+  const open = waiting();
+  let answered = false;
+  const answer = ask("release", { lease: "abc" }).then(() => (answered = true));
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(answered, false);
+  open();
+  assert.equal(await answer, true);
 });
