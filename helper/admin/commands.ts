@@ -8,6 +8,7 @@ import { die } from "../command-line.js";
 import { check_config } from "./check-config.js";
 import { start_daemon } from "./daemonize.js";
 import { install } from "./install.js";
+import { uninstall } from "./uninstall.js";
 
 const USAGE = `lowportd ${VERSION}: binds privileged ports for programs without root rights
 
@@ -33,6 +34,7 @@ Signals: SIGHUP reloads the rules and reopens the log, SIGUSR1 reopens the log, 
 const COMMANDS: Record<string, (args: readonly string[]) => never | Promise<never>> = {
   "check-config": check_config,
   install,
+  uninstall,
   run: start_daemon,
 };
 

@@ -5,7 +5,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { find_program, must_run, run_program } from "./programs.js";
-import { Refusal } from "./targets.js";
+import { look_at_file, Refusal } from "./targets.js";
 
 export const INIT_NAMES = ["systemd", "openrc", "sysv"] as const;
 export type InitName = (typeof INIT_NAMES)[number];
@@ -34,6 +34,12 @@ export interface Init {
 const SCRIPT = "/etc/init.d/lowport";
 const UNITS = ["lowport.socket", "lowport.service"];
 const succeeds = async (program: string, ...args: string[]) => (await run_program(program, args)).code === 0;
+/** Whether the script is there. @throws Refusal if it is not root's, before anybody runs it */
+const has_script = () => look_at_file(SCRIPT) !== undefined;
+async function run_script(command: string): Promise<void> {
+  if (!has_script()) throw new Error(`${SCRIPT} is missing`);
+  await run(SCRIPT, command);
+}
 const run = async (program: string, ...args: string[]) => void (await must_run(program, ...args));
 
 const systemd: Init = {
@@ -64,7 +70,7 @@ const openrc: Init = {
   rotate: "rc-service --quiet lowport rotate",
   detect: () => existsSync("/run/openrc") && find_program("openrc-run") !== undefined,
   is_enabled: async () => existsSync("/etc/runlevels/default/lowport"),
-  is_running: () => succeeds("rc-service", "lowport", "status"),
+  is_running: async () => has_script() && succeeds("rc-service", "lowport", "status"),
   read_again: () => run("rc-update", "-u"),
   enable: () => run("rc-update", "add", "lowport", "default"),
   disable: async () => {
@@ -101,14 +107,14 @@ const sysv: Init = {
   rotate: `${SCRIPT} rotate`,
   detect: () => existsSync("/etc/init.d") && LINKERS.some(({ program }) => find_program(program) !== undefined),
   is_enabled: async () => is_linked(),
-  is_running: () => succeeds(SCRIPT, "status"),
+  is_running: async () => has_script() && succeeds(SCRIPT, "status"),
   read_again: async () => undefined,
   enable: () => run(find_linker().program, ...find_linker().enable),
   disable: () => run(find_linker().program, ...find_linker().disable),
-  start: () => run(SCRIPT, "start"),
-  restart: () => run(SCRIPT, "restart"),
-  reload: () => run(SCRIPT, "reload"),
-  stop: () => run(SCRIPT, "stop"),
+  start: () => run_script("start"),
+  restart: () => run_script("restart"),
+  reload: () => run_script("reload"),
+  stop: () => run_script("stop"),
 };
 
 const INITS = { systemd, openrc, sysv };

@@ -20,7 +20,7 @@ import { LIBRARY, PROGRAM, type Source } from "./sources.js";
 import { Plan, type Target } from "./targets.js";
 
 /** Files that are the same for every init: where they are in the program, and where they go. */
-const FILES: readonly (readonly [string, string])[] = [
+export const FILES: readonly (readonly [string, string])[] = [
   ["helper/service/lowport.logrotate", "/etc/logrotate.d/lowport"],
   ["client/man/lowport.1", "/usr/local/share/man/man1/lowport.1"],
   ["helper/man/lowport.json.5", "/usr/local/share/man/man5/lowport.json.5"],
@@ -29,7 +29,7 @@ const FILES: readonly (readonly [string, string])[] = [
   ["client/completions/_lowport", "/usr/local/share/zsh/site-functions/_lowport"],
   ["client/completions/lowport.fish", "/usr/local/share/fish/vendor_completions.d/lowport.fish"],
 ];
-const LINKS = [
+export const LINKS = [
   { path: "/usr/local/bin/lowport", to: "../lib/lowport/current/bin/lowport" },
   { path: "/usr/local/sbin/lowportd", to: "../lib/lowport/current/bin/lowportd" },
 ];

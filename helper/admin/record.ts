@@ -3,7 +3,7 @@
  * be finished by the next one, or removed by uninstall. `lowportd doctor` compares it with what is there.
  */
 import { createHash } from "node:crypto";
-import { closeSync, constants, fstatSync, lstatSync, openSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { message_of } from "../../shared/errors.js";
 import { errno_name, native } from "../../shared/native.js";
@@ -55,12 +55,15 @@ export function read_record(): InstallRecord | undefined {
   }
 }
 
-/** Two installs at once would undo each other's work. The lock is held until the process ends. @throws Refusal */
+/** Two installs at once would undo each other's work. The lock is held until the process ends, and is no longer there then. @throws Refusal */
 export function lock_installs(): void {
   const { O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDWR } = constants;
   const fd = openSync(LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
   const result = native().lockFile(fd);
-  if (result === 0 && fstatSync(fd).ino === lstatSync(LOCK).ino) return;
+  if (result === 0 && fstatSync(fd).ino === look_at(LOCK)?.ino) {
+    process.on("exit", () => rmSync(LOCK, { force: true }));
+    return;
+  }
   closeSync(fd);
   const why = result < 0 && errno_name(result) !== "EAGAIN" ? errno_name(result) : "another install or uninstall is running";
   throw new Refusal(`${LOCK}: ${why}; try again when it has ended`);
