@@ -66,7 +66,7 @@ export async function install(args: readonly string[]): Promise<never> {
     const { changes, settings, release } = await plan_install(init, sources, allowed, before);
     const next = [...notes, ...next_steps(allowed, settings.group, settings.socket)];
     if (options["dry-run"]) {
-      for (const { says, apply } of changes) if (apply !== undefined) say(says);
+      for (const change of changes) if (change.apply !== undefined) say(change.says);
       return { result: changes.length === 0 ? "already installed and running" : "nothing was changed (--dry-run)", next };
     }
     if (changes.length === 0) return { result: `lowport ${VERSION} is already installed and running`, next };

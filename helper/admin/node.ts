@@ -28,7 +28,7 @@ export function shared_libraries(variables: Variables): string[] {
 
 /** @returns what to tell the admin about this Node. @throws Refusal if a release cannot run on it */
 export async function refuse_node(file: string): Promise<string[]> {
-  let variables: Variables = process.config.variables as unknown as Variables;
+  let variables: Variables = process.config.variables;
   if (file !== process.execPath) {
     const why = distrust(file);
     if (why !== undefined) throw new Refusal(`--node: ${why}`);

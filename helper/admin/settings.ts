@@ -3,9 +3,10 @@
  * by the code that the daemon uses, on a copy in a folder of root's own, before anything is changed.
  */
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
+import type { ConfigFile } from "../../shared/config-schema.js";
 import { message_of } from "../../shared/errors.js";
-import { DEFAULT_CONFIG, DEFAULT_SOCKET } from "../../shared/protocol.js";
+import { DEFAULT_CONFIG } from "../../shared/protocol.js";
 import { ConfigFault, load_config } from "../config.js";
 import { find_group, find_user } from "../posix.js";
 import { read_trusted } from "../trusted-path.js";
@@ -85,40 +86,39 @@ function allow(texts: Map<string, string>, wanted: readonly Allowed[]): void {
     texts.set(OWN_RULES, `${JSON.stringify({ ...value, rules }, undefined, 2)}\n`);
 }
 
+/** What of `main` names an account that install has yet to make, with an id instead, so that it can be judged already. */
+function absent_accounts(main: Json): Json {
+  const socket = main.socket ?? {};
+  const makes_user = (main.user ?? ACCOUNT) === ACCOUNT && find_user(ACCOUNT) === undefined;
+  const makes_group = is_object(socket) && (socket.group ?? ACCOUNT) === ACCOUNT && find_group(ACCOUNT) === undefined;
+  return { ...(makes_user ? { user: NOT_YET } : {}), ...(makes_group ? { socket: { ...socket, group: NOT_YET } } : {}) };
+}
+
 /** Judges the texts as the daemon would; the account that install makes counts as being there. @throws ConfigFault */
 function judge(texts: ReadonlyMap<string, string>): Omit<Settings, "files"> {
-  const text = texts.get(DEFAULT_CONFIG) ?? "";
-  const main = parse(DEFAULT_CONFIG, text);
-  const socket = is_object(main) && is_object(main.socket) ? main.socket : {};
-  const audit = is_object(main) && is_object(main.audit) ? main.audit : {};
-  const user = String((is_object(main) && main.user) || ACCOUNT);
-  const group = String(socket.group ?? ACCOUNT);
+  const main = parse(DEFAULT_CONFIG, texts.get(DEFAULT_CONFIG) ?? "");
+  const absent = is_object(main) ? absent_accounts(main) : {};
   const stage = mkdtempSync("/run/lowport-config-");
   try {
     const in_stage = (path: string) => join(stage, path.slice(dirname(DEFAULT_CONFIG).length));
     mkdirSync(in_stage(RULES_FOLDER));
     for (const [path, content] of texts) writeFileSync(in_stage(path), content, { mode: 0o600 });
-    if (is_object(main)) {
-      const absent = {
-        ...(user === ACCOUNT && find_user(user) === undefined ? { user: NOT_YET } : {}),
-        ...(group === ACCOUNT && find_group(group) === undefined ? { socket: { ...socket, group: NOT_YET } } : {}),
-      };
-      if (Object.keys(absent).length > 0) writeFileSync(in_stage(DEFAULT_CONFIG), JSON.stringify({ ...main, ...absent }));
-    }
-    load_config(join(stage, basename(DEFAULT_CONFIG)));
+    if (is_object(main)) writeFileSync(in_stage(DEFAULT_CONFIG), JSON.stringify({ ...main, ...absent }));
+    const { fixed } = load_config(in_stage(DEFAULT_CONFIG));
+    const [socket, user, audit] = JSON.parse(fixed) as [ConfigFile["socket"], ConfigFile["user"], ConfigFile["audit"]];
+    return {
+      user: "user" in absent ? ACCOUNT : String(user),
+      group: "socket" in absent ? ACCOUNT : String(socket.group),
+      socket: socket.path,
+      socketMode: socket.mode,
+      auditLog: audit.path,
+    };
   } catch (error) {
     if (!(error instanceof ConfigFault)) throw error;
     throw new ConfigFault(error.faults.map((fault) => fault.replaceAll(stage, dirname(DEFAULT_CONFIG))));
   } finally {
     rmSync(stage, { recursive: true });
   }
-  return {
-    user,
-    group,
-    socket: String(socket.path ?? DEFAULT_SOCKET),
-    socketMode: String(socket.mode ?? "0660"),
-    auditLog: String(audit.path ?? "/var/log/lowport/audit.log"),
-  };
 }
 
 /** @throws ConfigFault if the configuration, with what is to be added, is not one that the daemon would take */

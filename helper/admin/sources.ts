@@ -30,14 +30,11 @@ const CURE =
   "What root runs must be root's alone. Install with a Node and a lowport that are: Node from your distribution or nodejs.org, then " +
   "`sudo npm install --global --allow-scripts=posix lowport` and `sudo lowportd install`";
 
-/** The packages that the program loads. */
-const PACKAGES = ["json-rpc-2.0", "pino", "posix"];
-/** Needed to build posix, and by nothing that runs. */
-const NOT_AT_RUN_TIME = new Set(["nan"]);
+/** Packages that only the build needs. */
+const NOT_AT_RUN_TIME = new Set(["ajv", "nan"]);
 /** Folders and files of packages that nothing loads. */
 const NOT_LOADED = new Set(["node_modules", "test", "benchmarks", "docs", "examples", "fixtures", "scripts", "types", ".github"]);
 const NOT_LOADED_FILE = /(^|\/)((test|bench|benchmark|example|eslint\.config)\.js|tsconfig\.json)$/;
-const BUILT_POSIX = "build/Release/posix.node";
 
 /** Parts of the program itself: a file, or a folder and which of its files. */
 const PARTS: readonly (readonly [string, RegExp])[] = [
@@ -80,36 +77,33 @@ function find_package(name: string, folder: string): string {
   }
 }
 
-/** The packages and all that they depend on: name to folder. */
-function find_packages(): Map<string, string> {
-  const found = new Map<string, string>();
-  const visit = (name: string, from: string) => {
-    if (NOT_AT_RUN_TIME.has(name)) return;
-    const folder = find_package(name, from);
-    const known = found.get(name);
-    if (known === folder) return;
-    if (known !== undefined)
-      throw new Refusal(`${known} and ${folder} are two versions of one package; install lowport on its own`);
-    found.set(name, folder);
-    const { dependencies = {} } = JSON.parse(read_source(join(folder, "package.json")).toString()) as {
-      dependencies?: Record<string, string>;
-    };
-    for (const dependency of Object.keys(dependencies)) visit(dependency, folder);
+/** The packages that the program in `folder` loads, and all that they depend on: name to folder. */
+function find_packages(folder: string, found = new Map<string, string>()): Map<string, string> {
+  const { dependencies = {} } = JSON.parse(read_source(join(folder, "package.json")).toString()) as {
+    dependencies?: Record<string, string>;
   };
-  for (const name of PACKAGES) visit(name, PROGRAM);
+  for (const name of Object.keys(dependencies).filter((wanted) => !NOT_AT_RUN_TIME.has(wanted))) {
+    const at = find_package(name, folder);
+    const known = found.get(name);
+    if (known !== undefined && known !== at)
+      throw new Refusal(`${known} and ${at} are two versions of one package; install lowport on its own`);
+    found.set(name, at);
+    if (known === undefined) find_packages(at, found);
+  }
   return found;
 }
 
+/** What a package is at run time; of one that is built (it has a binding.gyp), what was built. */
 function files_of_package(name: string, folder: string): string[] {
   const loaded = list_files(folder, NOT_LOADED).filter(
     (path) => /(\.[cm]?js|\.json|(^|\/)LICENSE[^/]*)$/.test(path) && !NOT_LOADED_FILE.test(path),
   );
-  if (name !== "posix") return loaded;
-  if (look_at(join(folder, BUILT_POSIX)) === undefined)
-    throw new Refusal(
-      `${folder} is not built; build it with \`npm rebuild posix\` in ${PROGRAM}, or install with --allow-scripts=posix`,
-    );
-  return [...loaded.filter((path) => !path.startsWith("build/")), BUILT_POSIX];
+  const built = `build/Release/${name}.node`;
+  if (look_at(join(folder, built)) !== undefined) return [...loaded.filter((path) => !path.startsWith("build/")), built];
+  if (look_at(join(folder, "binding.gyp")) === undefined) return loaded;
+  throw new Refusal(
+    `${folder} is not built; build it with \`npm rebuild\` in ${PROGRAM}, or install with --allow-scripts=${name}`,
+  );
 }
 
 /** The commands: by absolute path, so that what PATH holds decides nothing. */
@@ -130,7 +124,7 @@ export function gather_sources(node: string): Source[] {
       .filter((path) => wanted.test(path))
       .map((path) => take(path, join(PROGRAM, path))),
   );
-  const packages = [...find_packages()].flatMap(([name, folder]) =>
+  const packages = [...find_packages(PROGRAM)].flatMap(([name, folder]) =>
     files_of_package(name, folder).map((path) => take(join("node_modules", name, path), join(folder, path))),
   );
   const sources = [

@@ -130,15 +130,15 @@ export async function uninstall(args: readonly string[]): Promise<never> {
     if (steps.length === 0) return { result: "lowport is not installed", next: [] };
 
     const faults: string[] = [];
-    for (const { says, run } of steps) {
+    for (const step of steps) {
       await new Promise(setImmediate); // a signal is heard between two steps
-      if (stop.aborted || (faults.length > 0 && says === `remove ${LIBRARY}`)) break;
-      say(says);
+      if (stop.aborted || (faults.length > 0 && step.says === `remove ${LIBRARY}`)) break;
+      say(step.says);
       if (options["dry-run"]) continue;
       try {
-        await run();
+        await step.run();
       } catch (error) {
-        faults.push(`${says}: ${message_of(error)}`);
+        faults.push(`${step.says}: ${message_of(error)}`);
       }
     }
     if (stop.aborted) faults.push(`${message_of(stop.reason)}; run it again to remove the rest`);

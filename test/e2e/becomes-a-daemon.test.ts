@@ -42,7 +42,7 @@ const MAIN = join(REPOSITORY, "dist/helper/main.js");
 
 /**
  * Starts a command as badly as can be: on a terminal, with descriptors, an ignored and a blocked signal, another folder
- * and umask. Says on descriptor 1 what the terminal showed.
+ * and umask. Says on descriptor 1 its process id, which is that of its session, and what the terminal showed.
  */
 const BAD_SURROUNDINGS = `
 import os, pty, signal, sys
@@ -55,16 +55,13 @@ if pid == 0:
     os.chdir("/var/lib")
     dirt = dict(LANG="de_DE.UTF-8", ENV="/etc/hostname", BASH_ENV="/etc/hostname", IFS="/", HOME="/nonexistent", LISTEN_FDS="1")
     os.execve(sys.argv[2], sys.argv[2:], {**os.environ, **dirt})
+os.write(1, b"launcher %d\\n" % pid)
 try:
     while text := os.read(terminal, 4096): os.write(1, text)
 except OSError: pass
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))`;
 
-interface Launched extends Outcome {
-  readonly launcher: number | undefined;
-}
-
-async function run(command: readonly string[], env: Record<string, string> = {}): Promise<Launched> {
+async function run(command: readonly string[], env: Record<string, string> = {}): Promise<Outcome> {
   const child = spawn(command[0] as string, command.slice(1), {
     stdio: ["ignore", "pipe", "pipe"],
     env: { PATH: process.env["PATH"], ...env },
@@ -73,7 +70,7 @@ async function run(command: readonly string[], env: Record<string, string> = {})
   child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
   child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
   const [code] = (await once(child, "close")) as [number | null];
-  return { code, stdout, stderr, launcher: child.pid };
+  return { code, stdout, stderr };
 }
 
 const DAEMON = [process.execPath, MAIN, "run", "--daemon", "--config", CONFIG];
@@ -119,7 +116,7 @@ async function start_daemon(t: TestContext, { keep = false, umask = "0" } = {}) 
   assert.equal(outcome.code, 0, JSON.stringify(outcome));
   const pid = pid_in_file();
   t.after(() => stop(pid));
-  return { pid, ...outcome };
+  return { pid, launcher: Number(/^launcher (\d+)$/m.exec(outcome.stdout)?.[1]) };
 }
 
 test("SysV 1: no descriptor comes with it but 0, 1 and 2", async (t) => {
@@ -161,14 +158,16 @@ test("SysV 4: nothing of the environment comes with it", async (t) => {
 
 test("SysV 5: it goes on in the background", async (t) => {
   const { pid, launcher } = await start_daemon(t);
-  assert.notEqual(pid, launcher);
+  assert.ok(launcher > 0 && pid !== launcher);
+  assert.equal(stat_of(launcher), undefined);
   assert.ok(stat_of(pid) !== undefined);
 });
 
 test("SysV 6: it is in a session of its own, without a terminal", async (t) => {
-  const { pid } = await start_daemon(t);
+  const { pid, launcher } = await start_daemon(t);
   const stat = stat_of(pid);
   assert.equal(stat?.terminal, 0);
+  assert.notEqual(stat?.session, launcher);
   assert.notEqual(stat?.session, stat_of(process.pid)?.session);
 });
 
@@ -322,7 +321,9 @@ test("new-style 1 and 2: the daemon too reloads on SIGHUP, reopens on SIGUSR1, a
     process.kill(pid, "SIGUSR1");
     process.kill(pid, signal);
     await until("it has ended", () => stat_of(pid) === undefined);
-    assert.deepEqual([read_audit().at(-1)?.event, read_audit().at(-1)?.reason], ["stop", signal]);
+    const last = read_audit().at(-1);
+    assert.equal(last?.event, "stop");
+    assert.ok(last?.reason?.startsWith(signal), last?.reason);
     verify_chain();
   }
 });
