@@ -19,6 +19,8 @@ import { type InstallRecord, read_record } from "./record.js";
 import { LIBRARY, PROGRAM } from "./sources.js";
 
 const CLI = fileURLToPath(new URL("../../client/cli.js", import.meta.url));
+/** Milliseconds that it may take; a log of many gigabytes is verified in that time. */
+const LIMIT_MS = 1_800_000;
 /** Bytes of what `lowport` may say: a damaged log can have many lines. */
 const MAX_OUTPUT = 64 << 20;
 
@@ -29,6 +31,7 @@ function ask_lowport(...args: string[]): object {
     env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
     maxBuffer: MAX_OUTPUT,
     stdio: ["ignore", "pipe", "ignore"],
+    timeout: LIMIT_MS,
   });
   if (error !== undefined) throw error;
   const answer = JSON.parse(stdout) as { error?: { code: string; message: string } };

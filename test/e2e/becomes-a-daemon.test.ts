@@ -38,6 +38,8 @@ await enter_box(import.meta.url);
 
 const PID_FILE = "/run/lowport/lowport.pid";
 const SOCKET = "/run/lowport/lowport.sock";
+/** Of the launcher; the helper gets a clean environment. */
+const COVERAGE = process.env["NODE_V8_COVERAGE"] === undefined ? {} : { NODE_V8_COVERAGE: process.env["NODE_V8_COVERAGE"] };
 const MAIN = join(REPOSITORY, "dist/helper/main.js");
 
 /**
@@ -64,7 +66,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))`;
 async function run(command: readonly string[], env: Record<string, string> = {}): Promise<Outcome> {
   const child = spawn(command[0] as string, command.slice(1), {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { PATH: process.env["PATH"], ...env },
+    env: { PATH: process.env["PATH"], ...COVERAGE, ...env },
   });
   let [stdout, stderr] = ["", ""];
   child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
