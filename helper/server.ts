@@ -177,7 +177,8 @@ export class Server implements ConnectionEvents {
     this.#connections.delete(connection);
     connection.account.connections--;
     this.#turn.record_event({ event: "disconnect", peer: connection.peer, conn: connection.number, reason });
-    this.#leases.leave(connection);
+    // What the next helper takes over does not end with this one's connections.
+    if (!this.#stopping || this.#store?.keeps !== true) this.#leases.leave(connection);
     this.#accept_again();
   }
 
