@@ -2,7 +2,6 @@
  * What an install has to change here, found out without changing anything. The order is that of the changes: first the record of
  * what is going to be there, last the service, so that it starts when all else is right.
  */
-import { existsSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { NODE_FLAGS } from "../../shared/node-flags.js";
 import { DEFAULT_CONFIG, VERSION } from "../../shared/protocol.js";
@@ -32,6 +31,9 @@ export const FILES: readonly (readonly [string, string])[] = [
 export const LINKS = [
   { path: "/usr/local/bin/lowport", to: "../lib/lowport/current/bin/lowport" },
   { path: "/usr/local/sbin/lowportd", to: "../lib/lowport/current/bin/lowportd" },
+  // These two shells look for completions by the name of the command.
+  { path: "/usr/local/share/bash-completion/completions/lowportd", to: "lowport" },
+  { path: "/usr/local/share/fish/vendor_completions.d/lowportd.fish", to: "lowport.fish" },
 ];
 
 /** The files outside of the release that are to be as install writes them. */
@@ -51,9 +53,7 @@ function wanted_files(init: Init, settings: Settings, sysusers: boolean): Target
     ({ source, path, mode }) => ({ source: join("helper/service", source), path, mode }),
   );
   for (const [source, path] of FILES) all.push({ source, path, mode: 0o644 });
-  return all
-    .filter(({ source }) => existsSync(join(PROGRAM, source)))
-    .map(({ source, path, mode }) => ({ path, mode, text: fill_template(join(PROGRAM, source), values) }));
+  return all.map(({ source, path, mode }) => ({ path, mode, text: fill_template(join(PROGRAM, source), values) }));
 }
 
 /** A link of the same name that npm has made for this very program may be replaced. */
