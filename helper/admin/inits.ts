@@ -84,9 +84,8 @@ const systemd: Init = {
   },
 };
 
-/** Where rc-update enables it, and where supervise-daemon has its process id. */
+/** Where rc-update enables it. */
 const RUNLEVEL_LINK = "/etc/runlevels/default/lowport";
-const SUPERVISOR = "/run/lowport-supervisor.pid";
 
 const openrc: Init = {
   name: "openrc",
@@ -105,7 +104,6 @@ const openrc: Init = {
   reload: () => run("rc-service", "lowport", "reload"),
   stop: async () => {
     if (has_script()) await run("rc-service", "lowport", "stop");
-    else if (look_at_file(SUPERVISOR) !== undefined) await run("supervise-daemon", "lowport", "--stop", "--pidfile", SUPERVISOR);
   },
 };
 

@@ -3,6 +3,7 @@
  * by what the kernel says of them, their user and the file that they execute, and not by a pid file.
  */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { basename } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { LIBRARY } from "./sources.js";
 
@@ -10,26 +11,30 @@ import { LIBRARY } from "./sources.js";
 const PATIENCE_MS = 10_000;
 const PAUSE_MS = 50;
 
-/** The processes of that user which execute a Node of lowport's. */
-export function find_helpers(uid: number, library = LIBRARY): number[] {
-  return readdirSync("/proc")
-    .filter((name) => /^[0-9]+$/.test(name))
-    .filter((pid) => {
-      try {
-        const own = new RegExp(`^Uid:\\s+${uid}\\s`, "m").test(readFileSync(`/proc/${pid}/status`, "utf8"));
-        return own && readlinkSync(`/proc/${pid}/exe`).startsWith(`${library}/`);
-      } catch {
-        return false; // it has just ended
-      }
-    })
-    .map(Number);
+/** Whether a process is a helper of that user, or a supervise-daemon (OpenRC) that would start one again. */
+function is_leftover(pid: string, user: number | undefined, library: string): boolean {
+  try {
+    const uid = /^Uid:\s+(\d+)\s/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
+    const program = readlinkSync(`/proc/${pid}/exe`);
+    if (uid === String(user) && program.startsWith(`${library}/`)) return true;
+    const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+    return uid === "0" && basename(program) === "supervise-daemon" && words[1] === "lowport";
+  } catch {
+    return false; // it has just ended
+  }
+}
+
+/** @param user the helper's uid, if there is such a user */
+export function find_leftovers(user: number | undefined, library = LIBRARY): number[] {
+  const processes = readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name));
+  return processes.filter((pid) => is_leftover(pid, user, library)).map(Number);
 }
 
 /** Ends them: by SIGTERM, and what has not ended after ten seconds by SIGKILL. */
-export async function stop_leftovers(uid: number): Promise<void> {
+export async function stop_leftovers(user: number | undefined): Promise<void> {
   const start = performance.now();
-  for (let helpers = find_helpers(uid); helpers.length > 0; helpers = find_helpers(uid)) {
-    for (const pid of helpers) process.kill(pid, performance.now() - start < PATIENCE_MS ? "SIGTERM" : "SIGKILL");
+  for (let left = find_leftovers(user); left.length > 0; left = find_leftovers(user)) {
+    for (const pid of left) process.kill(pid, performance.now() - start < PATIENCE_MS ? "SIGTERM" : "SIGKILL");
     await pause(PAUSE_MS);
   }
 }

@@ -11,8 +11,9 @@ import { die } from "../command-line.js";
 import { find_user_entry, remove_group, remove_user } from "./account.js";
 import { read_options } from "./arguments.js";
 import { AUDIT_FOLDER, give_to_root, remove_log } from "./audit-folder.js";
+import { hear_signals } from "./changes.js";
 import { find_init, INIT_NAMES, type Init, init_of } from "./inits.js";
-import { stop_leftovers } from "./leftovers.js";
+import { find_leftovers, stop_leftovers } from "./leftovers.js";
 import { FILES, LINKS } from "./plan.js";
 import { type InstallRecord, lock_installs, RECORD, read_record } from "./record.js";
 import { list_releases, remove_unfinished } from "./release.js";
@@ -61,7 +62,7 @@ function plan_uninstall(init: Init | undefined, record: InstallRecord | undefine
     add(`disable lowport in ${init.name}`, () => init.disable());
   }
   const user = record?.account.user === true ? find_user_entry(ACCOUNT) : undefined;
-  if (user !== undefined) add("end what still runs of lowport", () => stop_leftovers(user.uid));
+  if (find_leftovers(user?.uid).length > 0) add("see that nothing of lowport runs any more", () => stop_leftovers(user?.uid));
 
   // Its files, also if they were edited; what is no file of root's any more is somebody else's, and stays.
   for (const path of files)
@@ -119,7 +120,7 @@ export async function uninstall(args: readonly string[]): Promise<never> {
 
     const faults: string[] = [];
     for (const step of steps) {
-      await new Promise(setImmediate); // a signal is heard between two steps
+      await hear_signals();
       if (stop.aborted || (faults.length > 0 && step.says === `remove ${LIBRARY}`)) break;
       say(step.says);
       if (options["dry-run"]) continue;
