@@ -177,8 +177,7 @@ export class Server implements ConnectionEvents {
     this.#connections.delete(connection);
     connection.account.connections--;
     this.#turn.record_event({ event: "disconnect", peer: connection.peer, conn: connection.number, reason });
-    // What the next helper takes over does not end with this one's connections.
-    if (!this.#stopping || this.#store?.keeps !== true) this.#leases.leave(connection);
+    if (!this.#stopping || this.#store?.keeps !== true) this.#leases.leave(connection); // else the next helper has them
     this.#accept_again();
   }
 

@@ -1,7 +1,5 @@
 /** The flags that the helper's Node runs with, as in the first line of helper/main.ts: for whoever starts it. */
 export const NODE_FLAGS: readonly string[] = [
-  "--jitless",
-  "--no-expose-wasm",
   "--disallow-code-generation-from-strings",
   "--disable-proto=throw",
   "--inspect-publish-uid=stderr",

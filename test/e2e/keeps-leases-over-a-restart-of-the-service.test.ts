@@ -48,7 +48,8 @@ say({ bound: true });
 process.stdin.resume().on("end", () => process.exit());`;
 
 const restart = ["systemctl", "restart", "lowport"];
-const known = (list: readonly LeaseEntry[]) => list.map((lease) => ({ ...lease, state: "" })).sort((a, b) => a.port - b.port);
+const known = (list: readonly LeaseEntry[]) =>
+  list.map((lease) => ({ ...lease, state: undefined })).toSorted((a, b) => a.port - b.port);
 const all_active = () =>
   until("all leases are active", async () => {
     const list = await leases(box);
