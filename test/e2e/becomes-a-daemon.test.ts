@@ -199,6 +199,19 @@ test("SysV 9: descriptors 0, 1 and 2 are /dev/null", async (t) => {
   );
 });
 
+test("SysV 9: also if the launcher was started without any", async (t) => {
+  fresh();
+  const outcome = await run(["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", ...DAEMON]);
+  assert.equal(outcome.code, 0, JSON.stringify(outcome));
+  const pid = pid_in_file();
+  t.after(() => stop(pid));
+  const standard = links_of(pid).filter(([fd]) => fd <= 2);
+  assert.deepEqual(
+    standard,
+    [0, 1, 2].map((fd) => [fd, "/dev/null"]),
+  );
+});
+
 test("SysV 10: the umask is its own, and files have their modes whatever the admin's was", async (t) => {
   for (const umask of ["0", "777"]) {
     const { pid } = await start_daemon(t, { umask });
