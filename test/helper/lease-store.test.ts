@@ -92,6 +92,21 @@ test("it comes back with owner, hold and label, is held a minute at least, and i
   assert.deepEqual(readdirSync(folder), []);
 });
 
+test("its owner comes, and that cannot be recorded: it is held again for as long", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const folder = temp_folder();
+  const before = granted(folder);
+  const [kept] = new LeaseStore(systemd, log, folder).take_back(new Map([[before.id, before.fd]]), on_lost);
+  const ended: string[] = [];
+  const table = new LeaseTable((_, reason) => ended.push(reason));
+  table.restore({ ...restored(kept as Kept), hold: 0 });
+  table.grant(grant(before.port, { hold: 0 })).undo();
+  t.mock.timers.tick(59_000);
+  assert.deepEqual(ended, []);
+  assert.equal(table.grant(grant(before.port, { hold: 0 })).resumed, true);
+  table.end(table.byId.get(before.id) as Lease, "over");
+});
+
 test("nobody comes for it: it ends after a minute, or after its own longer hold", (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   for (const [hold, seconds] of [
