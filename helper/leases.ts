@@ -35,7 +35,7 @@ export class LeaseTable {
   /** Takes a lease of the helper before, and holds it for its owner: the restart was not the owner's fault. */
   restore(lease: Lease): void {
     this.#add(lease);
-    if (still_usable(lease)) this.#hold_longer(lease);
+    if (still_usable(lease)) this.#hold(lease, Math.max(lease.hold, RESTART_HOLD_SECONDS));
     else this.end(lease, "its listener was shut down by its holder");
   }
 
@@ -83,14 +83,14 @@ export class LeaseTable {
 
   #resume(lease: Lease, grant: Grant): Granted {
     require_same_options(lease, grant);
-    const { hold, label } = lease;
+    const { hold, label, held } = lease;
     clearTimeout(lease.timer);
     this.#refer(lease, grant.holder);
     this.#set_terms(lease, grant);
     const undo = () => {
       this.#take_back(lease, grant.holder, () => {
         this.#set_terms(lease, { hold, label });
-        this.#hold_longer(lease); // that it could not be recorded is not its owner's fault
+        this.#hold(lease, held);
       });
     };
     return { lease, resumed: true, undo };
@@ -168,11 +168,8 @@ export class LeaseTable {
 
   #hold(lease: Lease, seconds = lease.hold): void {
     clearTimeout(lease.timer);
+    lease.held = seconds;
     lease.timer = setTimeout(() => this.end(lease, `its owner did not come back within ${seconds} s`), seconds * 1000);
-  }
-
-  #hold_longer(lease: Lease): void {
-    this.#hold(lease, Math.max(lease.hold, RESTART_HOLD_SECONDS));
   }
 
   /** A connection is gone: what nobody else refers to is held, or ended. */
