@@ -1,11 +1,11 @@
 /** How the service gets from what it was to what it shall be: enabled, and running what is installed. And how it gets back. */
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { DEFAULT_SOCKET } from "../../shared/protocol.js";
 import type { Change } from "./changes.js";
 import { files_of, type Init } from "./inits.js";
 import { ask_status, wait_until } from "./serving.js";
 import type { Settings } from "./settings.js";
-import { look_at, remove_tree } from "./targets.js";
+import { look_at, look_at_file, missing_folders, Refusal, remove_tree } from "./targets.js";
 
 /** Where the helper has its socket and its pid file. */
 export const RUN_FOLDER = dirname(DEFAULT_SOCKET);
@@ -18,12 +18,21 @@ export interface Differences {
   readonly files: ReadonlySet<string>;
 }
 
+/** The folders of the socket and the pid file must be root's alone, or others could put theirs there. @throws Refusal */
+function refuse_socket(socket: string): void {
+  for (const folder of [RUN_FOLDER, dirname(socket)]) missing_folders(folder);
+  look_at_file(join(RUN_FOLDER, "lowport.pid"));
+  const stats = look_at(socket);
+  if (stats !== undefined && !stats.isSocket()) throw new Refusal(`${socket} is there already and is no socket; move it away`);
+}
+
 /** @returns changes for before and after the switch to the new program and its files; only their undo is for before */
 export async function plan_service(
   init: Init,
   { socket }: Settings,
   { program, rules, files }: Differences,
 ): Promise<{ before: Change[]; after: Change[] }> {
+  refuse_socket(socket);
   const own = files_of(init).filter(({ path }) => files.has(path));
   const running = await init.is_running();
   const status = running ? await ask_status(socket) : undefined;
