@@ -115,10 +115,13 @@ test("an app that dies while the helper is down has its lease held, and the next
   const before = await all_active();
   const inode = async () => (await box.do(["ss", "--no-header", "-tlne", "sport = 80"])).match(/ino:(\d+)/)?.[1];
   const socket = await inode();
+  const pid = String((await app.said("serving"))["pid"]);
+  await box.do(["kill", "-STOP", pid]); // so that it does not connect again
   await drop_in(t, "[Service]\nExecStartPre=/bin/sh -c 'until [ -e /run/go ]; do sleep 0.01; done'\n");
   await box.do([...restart, "--no-block"]);
   await until("the helper is down", async () => (await box.run(["systemctl", "is-active", "lowport"])).stdout === "activating\n");
-  await app.stop();
+  await box.do(["kill", "-KILL", pid]);
+  await until("it is gone", () => !is_there(box, `/proc/${pid}`));
   assert.notEqual(await inode(), undefined, "systemd has it");
   await box.do(["touch", "/run/go"]);
   await until("it serves", async () => (await leases(box))[0]?.state === "held");
