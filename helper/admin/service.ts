@@ -26,7 +26,7 @@ function refuse_socket(socket: string): void {
   if (stats !== undefined && !stats.isSocket()) throw new Refusal(`${socket} is there already and is no socket; move it away`);
 }
 
-/** @returns changes for before and after the switch to the new program and its files; only their undo is for before */
+/** @returns what is undone last, when all files are as before, and what is done last, when all are as they shall be */
 export async function plan_service(
   init: Init,
   { socket }: Settings,
@@ -48,7 +48,6 @@ export async function plan_service(
       },
     });
   if (own.length > 0) {
-    // Undone last: when the old files are back.
     before.push({ says: `take ${init.name} back to the old files`, undo: () => init.read_again() });
     after.push({ says: `tell ${init.name} of the new files`, apply: () => init.read_again() });
   }
@@ -79,7 +78,8 @@ export async function plan_service(
       },
       undo: () => init.stop(),
     });
-  else if (rules)
+  else if (rules) {
+    before.unshift({ says: "reload the rules of before", undo: () => init.reload() });
     after.push({
       says: "reload the rules, and wait until they are in force",
       apply: async (stop) => {
@@ -87,7 +87,7 @@ export async function plan_service(
         const changed = ({ policyLoadedAt }: { policyLoadedAt: string }) => policyLoadedAt !== status?.policyLoadedAt;
         await wait_until(socket, changed, "lowport was told to reload", stop);
       },
-      undo: () => init.reload(),
     });
+  }
   return { before, after };
 }
