@@ -16,7 +16,6 @@ import { pid_file_of } from "../../shared/pid-file.js";
 import { DEFAULT_CONFIG, EXIT } from "../../shared/protocol.js";
 import { die, step } from "../command-line.js";
 import { load_config } from "../config.js";
-import { leave_io_uring } from "../io-uring.js";
 import { read_options } from "./arguments.js";
 
 /** Milliseconds that the helper may take until it serves; it takes a tenth of a second. */
@@ -124,9 +123,6 @@ export async function start_daemon(args: readonly string[]): Promise<never> {
   const { config: given, "pid-file": pidFile } = read_options(args, OPTIONS);
   const file = resolve(given);
   if (process.getuid?.() !== 0) die(EXIT.noPermission, "lowportd: must be started as root; it gives that up itself (try sudo)");
-  // The helper would start itself once more, and a second program has no descriptor but 0, 1 and 2 of the first. What the
-  // launcher has given up here, it finds given up.
-  step(EXIT.config, "lowportd: io_uring", leave_io_uring);
   const { socket } = step(EXIT.config, file, () => load_config(file));
   const pid_file = pidFile === undefined ? pid_file_of(socket.path) : resolve(pidFile);
   const flags = NODE_FLAGS.filter((flag) => !process.execArgv.includes(flag));
