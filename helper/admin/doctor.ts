@@ -65,7 +65,9 @@ function read_config(file: string): { config: Config | undefined; results: reado
     const faults = error instanceof ConfigFault ? error.faults : [message_of(error)];
     const unseen = process.getuid?.() !== 0 && faults.every((fault) => fault.includes("cannot be read by this user"));
     if (unseen) return { config: undefined, results: [unknown(`needs root: ${faults.join("; ")}`, "sudo lowportd doctor")] };
-    return { config: undefined, results: faults.map((fault) => wrong(fault, "put it right, then kill -HUP or restart it")) };
+    const none = lstatSync(file, { throwIfNoEntry: false }) === undefined;
+    const cure = none ? "sudo lowportd install writes one" : "put it right, then kill -HUP or restart it";
+    return { config: undefined, results: faults.map((fault) => wrong(fault, cure)) };
   }
 }
 

@@ -5,7 +5,7 @@
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { find_program, must_run, run_program } from "./programs.js";
-import { look_at, look_at_file, Refusal } from "./targets.js";
+import { look_at, look_at_file, Refusal } from "./standing.js";
 
 export const INIT_NAMES = ["systemd", "openrc", "sysv"] as const;
 export type InitName = (typeof INIT_NAMES)[number];
@@ -72,9 +72,10 @@ async function start_units(verb: "start" | "restart", ...units: string[]): Promi
   if (code === 0) return;
   const its_own = ["_SYSTEMD_UNIT=lowport.service", "_TRANSPORT=stdout", `--since=@${begun}`];
   const { output: said } = await run_program("journalctl", [...its_own, "--lines=3", "--output=cat", "--quiet", "--no-pager"]);
-  throw new Error(
-    `systemctl ${verb} ${units.join(" ")}: exit ${code}: ${output.split("\n")[0]}${said === "" ? "" : ` It said: ${said}`}`,
-  );
+  const kept =
+    verb === "start" ? "" : ` If it is what systemd keeps for it: systemctl stop ${UNITS.join(" ")} drops that, and all leases.`;
+  const why = said === "" ? "" : ` It said: ${said}.`;
+  throw new Error(`systemctl ${verb} ${units.join(" ")}: exit ${code}: ${output.split("\n")[0]}${why}${kept}`);
 }
 
 const systemd: Init = {

@@ -1,11 +1,14 @@
 /** How the service gets from what it was to what it shall be: enabled, and running what is installed. And how it gets back. */
+import { closeSync, constants, openSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { native } from "../../shared/native.js";
+import { pid_file_of, read_pid_file } from "../../shared/pid-file.js";
 import { DEFAULT_SOCKET } from "../../shared/protocol.js";
 import type { Change } from "./changes.js";
 import { files_of, type Init } from "./inits.js";
 import { ask_status, wait_until } from "./serving.js";
 import type { Settings } from "./settings.js";
-import { look_at, look_at_file, missing_folders, Refusal, remove_tree } from "./targets.js";
+import { look_at, look_at_file, missing_folders, Refusal, remove_tree } from "./standing.js";
 
 /** Where the helper has its socket and its pid file. */
 export const RUN_FOLDER = dirname(DEFAULT_SOCKET);
@@ -26,6 +29,26 @@ function refuse_socket(socket: string): void {
   if (stats !== undefined && !stats.isSocket()) throw new Refusal(`${socket} is there already and is no socket; move it away`);
 }
 
+/** What systemd has kept for the helper may be what it cannot start with. */
+async function restart_from_nothing(init: Init): Promise<void> {
+  await init.stop();
+  await init.start();
+}
+
+/** A helper that the init does not know of would lose its socket to the service. @throws Refusal */
+function refuse_stranger(init: Init, socket: string): void {
+  const lock = `${socket}.lock`;
+  if (look_at_file(lock) === undefined) return;
+  const fd = openSync(lock, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    if (native().lockFile(fd) >= 0) return;
+  } finally {
+    closeSync(fd);
+  }
+  const pid = read_pid_file(pid_file_of(socket))?.pid ?? "see fuser";
+  throw new Refusal(`a helper that ${init.name} has not started serves on ${socket} (pid ${pid}); stop it first`);
+}
+
 /** @returns what is undone last, when all files are as before, and what is done last, when all are as they shall be */
 export async function plan_service(
   init: Init,
@@ -35,6 +58,7 @@ export async function plan_service(
   refuse_socket(socket);
   const own = files_of(init).filter(({ path }) => files.has(path));
   const running = await init.is_running();
+  if (!running) refuse_stranger(init, socket);
   const status = running ? await ask_status(socket) : undefined;
   const restarts = running && (program || own.length > 0 || status === undefined);
   const before: Change[] = [];
@@ -55,7 +79,7 @@ export async function plan_service(
     before.unshift({
       says: "restart the service of before",
       undo: async () => {
-        await init.restart(own.some(({ path }) => path.endsWith(".socket")));
+        await init.restart(own.some(({ path }) => path.endsWith(".socket"))).catch(() => restart_from_nothing(init));
         if (status !== undefined) await wait_until(socket, () => true, "the service of before was restarted");
       },
     });
