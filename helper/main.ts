@@ -36,7 +36,11 @@ async function main(): Promise<void> {
   const args = process.argv.slice(2);
   const options = read_run_options(args);
   if (options === undefined) return (await import("./admin/commands.js")).run_command(args);
-  step(EXIT.config, "lowportd: io_uring", leave_io_uring);
+  const passed = passed_descriptors();
+  const { pidFile, readyFd } = options;
+  step(EXIT.config, "lowportd: io_uring", () =>
+    leave_io_uring([...passed.values(), ...(readyFd === undefined ? [] : [readyFd])]),
+  );
 
   // 2. Configuration and rules, from files that are root's alone.
   const { file } = options;
@@ -46,7 +50,6 @@ async function main(): Promise<void> {
     log.fatal({ details: error.stack }, "a bug; the helper exits");
     process.exit(EXIT.bug);
   });
-  const passed = passed_descriptors();
   const control = passed.get("control");
   if (process.getuid?.() !== 0 && control === undefined)
     die(EXIT.noPermission, "lowportd: must be started as root, which it gives up itself (try sudo), or by its systemd units");
@@ -62,7 +65,6 @@ async function main(): Promise<void> {
   const { path, gid, mode } = config.socket;
   if (control !== undefined) step(EXIT.config, `lowportd: ${path}`, () => check_control_socket(control, path, gid, mode));
   const listener = control ?? step(EXIT.refused, `lowportd: ${path}`, () => make_control_socket(path, gid, mode));
-  const { pidFile, readyFd } = options;
   if (pidFile !== undefined) step(EXIT.refused, `lowportd: ${pidFile}`, () => write_pid_file(pidFile));
 
   // 4. No core files; descriptors. Who starts the helper unprivileged sets its limits.

@@ -232,9 +232,9 @@ export class Server implements ConnectionEvents {
     const finish_up = () => {
       clearTimeout(timer);
       this.#on_quiet = undefined;
-      for (const connection of [...this.#connections]) connection.close("the helper stops");
       if (this.#store?.keeps !== true)
         for (const lease of [...this.#leases.byId.values()]) this.#leases.end(lease, "the helper stops");
+      for (const connection of [...this.#connections]) connection.close("the helper stops");
       done();
     };
     const timer = setTimeout(finish_up, STOP_TIMEOUT_MS);

@@ -25,6 +25,11 @@ export class Undone extends Error {
   }
 }
 
+/** Lets the event loop look for signals: it does so at least once between two turns of setImmediate. */
+export async function hear_signals(): Promise<void> {
+  for (let turn = 0; turn < 2; turn++) await new Promise(setImmediate);
+}
+
 async function undo_all(begun: readonly Change[], say: (line: string) => void): Promise<string[]> {
   const left: string[] = [];
   for (const change of begun.toReversed()) {
@@ -54,12 +59,13 @@ export async function make_changes(
   const begun: Change[] = [];
   try {
     for (const change of changes) {
-      await new Promise(setImmediate); // a signal is heard between two changes
+      await hear_signals();
       stop.throwIfAborted();
       if (change.apply !== undefined) say(change.says);
       begun.push(change);
       await change.apply?.(stop);
     }
+    await hear_signals();
     stop.throwIfAborted();
   } catch (error) {
     throw new Undone(message_of(error), await undo_all(begun, say));

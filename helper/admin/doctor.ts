@@ -12,13 +12,15 @@ import { DEFAULT_CONFIG, DEFAULT_SOCKET, EXIT } from "../../shared/protocol.js";
 import { type Config, ConfigFault, load_config } from "../config.js";
 import { read_options } from "./arguments.js";
 import { type Answer, check_answer, check_pid_file, check_privileges, check_socket } from "./doctor-process.js";
-import { check_drift, check_loads, check_loose_program, check_release, check_service } from "./doctor-program.js";
+import { check_drift, check_loads, check_loose_program, check_release, check_service, type Loads } from "./doctor-program.js";
 import { check_audit_log, check_chain, check_clock, check_disk, no_config, type Verdict } from "./doctor-record.js";
 import { type Finding, type Result, run_check, unknown, unless_wrong, wrong } from "./findings.js";
 import { type InstallRecord, read_record } from "./record.js";
 import { LIBRARY, PROGRAM } from "./sources.js";
 
 const CLI = fileURLToPath(new URL("../../client/cli.js", import.meta.url));
+/** Milliseconds that it may take; a log of many gigabytes is verified in that time. */
+const LIMIT_MS = 1_800_000;
 /** Bytes of what `lowport` may say: a damaged log can have many lines. */
 const MAX_OUTPUT = 64 << 20;
 
@@ -29,6 +31,7 @@ function ask_lowport(...args: string[]): object {
     env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
     maxBuffer: MAX_OUTPUT,
     stdio: ["ignore", "pipe", "ignore"],
+    timeout: LIMIT_MS,
   });
   if (error !== undefined) throw error;
   const answer = JSON.parse(stdout) as { error?: { code: string; message: string } };
@@ -93,7 +96,7 @@ export async function examine(file: string): Promise<Finding[]> {
   const sound = release === undefined || program.every(({ state }) => state === "ok");
   const untried = unknown("not tried, because the program is not as it was installed");
   const [node, folder] = release === undefined ? [process.execPath, PROGRAM] : [join(release, "node"), release];
-  const loads = sound ? check_loads(node, folder) : { node: untried, posix: untried, addon: untried };
+  const loads: Loads = sound ? check_loads(node, folder) : { node: untried, posix: untried, addon: untried };
 
   const with_config = (look: (known: Config) => readonly Result[]) => () => (config === undefined ? no_config : look(config));
   const with_record = (look: (known: InstallRecord) => readonly Result[] | Promise<readonly Result[]>) => () =>
@@ -102,9 +105,6 @@ export async function examine(file: string): Promise<Finding[]> {
   const verify = (files: readonly string[]) => ask_lowport("audit", "verify", ...reach, ...files) as Verdict;
 
   const checks: [string, () => readonly Result[] | Promise<readonly Result[]>][] = [
-    ["node", () => [loads.node]],
-    ["posix", () => [loads.posix]],
-    ["addon", () => [loads.addon]],
     ["config", () => results],
     ["answer", () => check_answer(answer)],
     ["privileges", with_config(({ user }) => check_privileges(pid, user))],
@@ -120,7 +120,7 @@ export async function examine(file: string): Promise<Finding[]> {
     ["drift", with_record(check_drift)],
     ["service", with_record(check_service)],
   ];
-  const findings = [...program];
+  const findings = [...program, ...Object.entries(loads).map(([check, result]) => ({ check, ...result }))];
   for (const [check, look] of checks) findings.push(...(await run_check(check, look)));
   return findings;
 }

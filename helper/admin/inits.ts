@@ -10,10 +10,18 @@ import { look_at, look_at_file, Refusal } from "./targets.js";
 export const INIT_NAMES = ["systemd", "openrc", "sysv"] as const;
 export type InitName = (typeof INIT_NAMES)[number];
 
+/** A file of helper/service, where it goes, and its mode. */
+export interface InitFile {
+  readonly source: string;
+  readonly path: string;
+  readonly mode: number;
+}
+
 export interface Init {
   readonly name: InitName;
-  /** Files of helper/service, where they go, and their modes. */
-  readonly files: readonly { readonly source: string; readonly path: string; readonly mode: number }[];
+  readonly files: readonly InitFile[];
+  /** What --hardened adds, where there is such a thing. */
+  readonly hardened?: InitFile;
   /** The command by which logrotate has the log reopened. */
   readonly rotate: string;
   /** Whether this init runs here. */
@@ -60,6 +68,7 @@ async function start_units(verb: "start" | "restart", ...units: string[]): Promi
 const systemd: Init = {
   name: "systemd",
   files: UNITS.map((unit) => ({ source: unit, path: join("/etc/systemd/system", unit), mode: 0o644 })),
+  hardened: { source: "hardened.conf", path: "/etc/systemd/system/lowport.service.d/hardened.conf", mode: 0o644 },
   rotate: "systemctl kill --kill-who=main --signal=USR1 lowport.service",
   detect: () => existsSync("/run/systemd/system"),
   is_enabled: () => succeeds("systemctl", "is-enabled", "--quiet", ...UNITS),
@@ -84,9 +93,8 @@ const systemd: Init = {
   },
 };
 
-/** Where rc-update enables it, and where supervise-daemon has its process id. */
+/** Where rc-update enables it. */
 const RUNLEVEL_LINK = "/etc/runlevels/default/lowport";
-const SUPERVISOR = "/run/lowport-supervisor.pid";
 
 const openrc: Init = {
   name: "openrc",
@@ -100,12 +108,14 @@ const openrc: Init = {
   disable: async () => {
     if (look_at(RUNLEVEL_LINK) !== undefined) rmSync(RUNLEVEL_LINK); // as rc-update does, which wants the script to be there
   },
-  start: () => run("rc-service", "lowport", "start"),
+  start: async () => {
+    await run("rc-service", "lowport", "zap"); // it does not run, whatever OpenRC remembers
+    await run("rc-service", "lowport", "start");
+  },
   restart: () => run("rc-service", "lowport", "restart"),
   reload: () => run("rc-service", "lowport", "reload"),
   stop: async () => {
     if (has_script()) await run("rc-service", "lowport", "stop");
-    else if (look_at_file(SUPERVISOR) !== undefined) await run("supervise-daemon", "lowport", "--stop", "--pidfile", SUPERVISOR);
   },
 };
 
@@ -147,6 +157,11 @@ const sysv: Init = {
 };
 
 const INITS = { systemd, openrc, sysv };
+
+/** All that may be written for an init. */
+export function files_of(init: Init): InitFile[] {
+  return init.hardened === undefined ? [...init.files] : [...init.files, init.hardened];
+}
 
 /** The init of that name. @throws Refusal */
 export function init_of(name: string): Init {

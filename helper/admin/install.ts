@@ -24,6 +24,7 @@ const OPTIONS = {
   init: { type: "string" },
   allow: { type: "string", multiple: true },
   node: { type: "string" },
+  hardened: { type: "boolean", default: false },
   "dry-run": { type: "boolean", default: false },
   json: { type: "boolean", default: false },
 } as const;
@@ -59,11 +60,12 @@ export async function install(args: readonly string[]): Promise<never> {
     const init = options.init !== undefined ? init_of(options.init) : before === undefined ? find_init() : init_of(before.init);
     if (before !== undefined && before.init !== init.name)
       throw new Refusal(`lowport is installed for ${before.init}; run lowportd uninstall first`);
+    if (options.hardened && init.hardened === undefined) throw new Usage(`--hardened is for systemd, and this is ${init.name}`);
     const notes = await refuse_node(node);
     const sources = gather_sources(node);
 
     // 4. What differs.
-    const { changes, settings, release } = await plan_install(init, sources, allowed, before);
+    const { changes, settings, release } = await plan_install(init, options.hardened, sources, allowed, before);
     const next = [...notes, ...next_steps(allowed, settings.group, settings.socket)];
     if (options["dry-run"]) {
       for (const change of changes) if (change.apply !== undefined) say(change.says);

@@ -2,7 +2,6 @@
  * What an install has to change here, found out without changing anything. The order is that of the changes: first the record of
  * what is going to be there, last the service, so that it starts when all else is right.
  */
-import { existsSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { NODE_FLAGS } from "../../shared/node-flags.js";
 import { DEFAULT_CONFIG, VERSION } from "../../shared/protocol.js";
@@ -10,14 +9,14 @@ import { plan_account, SYSUSERS } from "./account.js";
 import type { Allowed } from "./allow.js";
 import { plan_audit_folder } from "./audit-folder.js";
 import type { Change } from "./changes.js";
-import { fill_template, type Init } from "./inits.js";
+import { files_of, fill_template, type Init, type InitFile } from "./inits.js";
 import { find_program } from "./programs.js";
 import { type InstallRecord, note_file, RECORD } from "./record.js";
 import { copy_release, list_releases, name_release, remove_releases, try_release } from "./release.js";
 import { plan_service } from "./service.js";
 import { plan_settings, RULES_FOLDER, type Settings } from "./settings.js";
 import { LIBRARY, PROGRAM, type Source } from "./sources.js";
-import { Plan, type Target } from "./targets.js";
+import { look_at, Plan, type Target } from "./targets.js";
 
 /** Files that are the same for every init: where they are in the program, and where they go. */
 export const FILES: readonly (readonly [string, string])[] = [
@@ -32,10 +31,13 @@ export const FILES: readonly (readonly [string, string])[] = [
 export const LINKS = [
   { path: "/usr/local/bin/lowport", to: "../lib/lowport/current/bin/lowport" },
   { path: "/usr/local/sbin/lowportd", to: "../lib/lowport/current/bin/lowportd" },
+  // These two shells look for completions by the name of the command.
+  { path: "/usr/local/share/bash-completion/completions/lowportd", to: "lowport" },
+  { path: "/usr/local/share/fish/vendor_completions.d/lowportd.fish", to: "lowport.fish" },
 ];
 
 /** The files outside of the release that are to be as install writes them. */
-function wanted_files(init: Init, settings: Settings, sysusers: boolean): Target[] {
+function wanted_files(init: Init, settings: Settings, sysusers: boolean, hardened: boolean): Target[] {
   const values = {
     ...{ CONFIG: DEFAULT_CONFIG, SOCKET: settings.socket, SOCKET_MODE: settings.socketMode, SOCKET_GROUP: settings.group },
     ...{
@@ -47,13 +49,15 @@ function wanted_files(init: Init, settings: Settings, sysusers: boolean): Target
       ROTATE: init.rotate,
     },
   };
-  const all = [...(sysusers ? [{ source: "lowport.sysusers", path: SYSUSERS, mode: 0o644 }] : []), ...init.files].map(
-    ({ source, path, mode }) => ({ source: join("helper/service", source), path, mode }),
-  );
-  for (const [source, path] of FILES) all.push({ source, path, mode: 0o644 });
-  return all
-    .filter(({ source }) => existsSync(join(PROGRAM, source)))
-    .map(({ source, path, mode }) => ({ path, mode, text: fill_template(join(PROGRAM, source), values) }));
+  const services: InitFile[] = [
+    ...(sysusers ? [{ source: "lowport.sysusers", path: SYSUSERS, mode: 0o644 }] : []),
+    ...files_of(init).filter((file) => file !== init.hardened || hardened || look_at(file.path) !== undefined),
+  ];
+  const all = [
+    ...services.map(({ source, path, mode }) => ({ source: join("helper/service", source), path, mode })),
+    ...FILES.map(([source, path]) => ({ source, path, mode: 0o644 })),
+  ];
+  return all.map(({ source, path, mode }) => ({ path, mode, text: fill_template(join(PROGRAM, source), values) }));
 }
 
 /** A link of the same name that npm has made for this very program may be replaced. */
@@ -69,19 +73,21 @@ export interface Planned {
 }
 
 /**
+ * @param hardened whether to add what --hardened adds; if it is there already, it stays
  * @param sources what the release is made of
  * @param before what the last install has recorded
  * @throws Refusal, ConfigFault
  */
 export async function plan_install(
   init: Init,
+  hardened: boolean,
   sources: readonly Source[],
   allowed: readonly Allowed[],
   before: InstallRecord | undefined,
 ): Promise<Planned> {
   const settings = plan_settings(allowed);
   const sysusers = init.name === "systemd" && settings.user === "lowport" && find_program("systemd-sysusers") !== undefined;
-  const files = wanted_files(init, settings, sysusers);
+  const files = wanted_files(init, settings, sysusers, hardened);
   const is_sysusers = ({ path }: Target) => path === SYSUSERS;
   const account = plan_account(settings, before?.account ?? { user: false, group: false }, sysusers);
   const release = name_release(sources);
@@ -113,7 +119,7 @@ export async function plan_install(
 
   const folders = [...new Set([...(before?.folders ?? []), ...first.folders, ...rest.folders, ...switched.folders])];
   const record: InstallRecord = {
-    ...{ version: VERSION, release, init: init.name, account: account.made, folders },
+    ...{ version: VERSION, release, init: init.name, socket: settings.socket, account: account.made, folders },
     files: files.map(note_file),
     links: [{ path: join(LIBRARY, "current"), to: release }, ...LINKS],
   };

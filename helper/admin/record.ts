@@ -28,6 +28,8 @@ export interface InstallRecord {
   readonly version: string;
   readonly release: string;
   readonly init: string;
+  /** Where the helper listens. */
+  readonly socket: string;
   /** Units, scripts and the like: they should stay as they are. */
   readonly files: readonly Installed[];
   readonly links: readonly { readonly path: string; readonly to: string }[];

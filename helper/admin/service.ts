@@ -2,7 +2,7 @@
 import { dirname } from "node:path";
 import { DEFAULT_SOCKET } from "../../shared/protocol.js";
 import type { Change } from "./changes.js";
-import type { Init } from "./inits.js";
+import { files_of, type Init } from "./inits.js";
 import { ask_status, wait_until } from "./serving.js";
 import type { Settings } from "./settings.js";
 import { look_at, remove_tree } from "./targets.js";
@@ -24,10 +24,10 @@ export async function plan_service(
   { socket }: Settings,
   { program, rules, files }: Differences,
 ): Promise<{ before: Change[]; after: Change[] }> {
-  const own = init.files.filter(({ path }) => files.has(path));
+  const own = files_of(init).filter(({ path }) => files.has(path));
   const running = await init.is_running();
   const status = running ? await ask_status(socket) : undefined;
-  const restarts = running && (program || own.length > 0);
+  const restarts = running && (program || own.length > 0 || status === undefined);
   const before: Change[] = [];
   const after: Change[] = [];
 
@@ -48,7 +48,7 @@ export async function plan_service(
       says: "restart the service of before",
       undo: async () => {
         await init.restart(own.some(({ path }) => path.endsWith(".socket")));
-        await wait_until(socket, () => true, "the service of before was restarted");
+        if (status !== undefined) await wait_until(socket, () => true, "the service of before was restarted");
       },
     });
   if (!(await init.is_enabled()))
