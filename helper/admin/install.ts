@@ -10,7 +10,7 @@ import { die } from "../command-line.js";
 import { type Allowed, parse_allow } from "./allow.js";
 import { read_options } from "./arguments.js";
 import { make_changes } from "./changes.js";
-import { find_init, INIT_NAMES, init_of } from "./inits.js";
+import { find_init, INIT_NAMES, init_of, refuse_init } from "./inits.js";
 import { next_steps } from "./next-steps.js";
 import { refuse_node } from "./node.js";
 import { plan_install } from "./plan.js";
@@ -61,6 +61,7 @@ export async function install(args: readonly string[]): Promise<never> {
     if (before !== undefined && before.init !== init.name)
       throw new Refusal(`lowport is installed for ${before.init}; run lowportd uninstall first`);
     if (options.hardened && init.hardened === undefined) throw new Usage(`--hardened is for systemd, and this is ${init.name}`);
+    await refuse_init(init);
     const notes = await refuse_node(node);
     const sources = gather_sources(node);
 

@@ -124,9 +124,9 @@ export async function plan_install(
     links: [{ path: join(LIBRARY, "current"), to: release }, ...LINKS],
   };
   first.file({ path: RECORD, text: `${JSON.stringify(record, undefined, 1)}\n`, mode: 0o644 });
-  const changes = [...first.changes, ...rest.changes, ...service.before, ...switched.changes, ...service.after];
+  const changes = [...service.before, ...first.changes, ...rest.changes, ...switched.changes, ...service.after];
   const keep = new Set([release, before?.release]);
   const old = list_releases().filter((name) => !keep.has(name));
   if (new_release && old.length > 0) changes.push(remove_releases(old));
-  return { changes, settings, release };
+  return { changes: changes.some((change) => change.apply !== undefined) ? changes : [], settings, release };
 }

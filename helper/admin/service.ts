@@ -1,11 +1,11 @@
 /** How the service gets from what it was to what it shall be: enabled, and running what is installed. And how it gets back. */
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { DEFAULT_SOCKET } from "../../shared/protocol.js";
 import type { Change } from "./changes.js";
 import { files_of, type Init } from "./inits.js";
 import { ask_status, wait_until } from "./serving.js";
 import type { Settings } from "./settings.js";
-import { look_at, remove_tree } from "./targets.js";
+import { look_at, look_at_file, missing_folders, Refusal, remove_tree } from "./targets.js";
 
 /** Where the helper has its socket and its pid file. */
 export const RUN_FOLDER = dirname(DEFAULT_SOCKET);
@@ -18,12 +18,21 @@ export interface Differences {
   readonly files: ReadonlySet<string>;
 }
 
-/** @returns changes for before and after the switch to the new program and its files; only their undo is for before */
+/** The folders of the socket and the pid file must be root's alone, or others could put theirs there. @throws Refusal */
+function refuse_socket(socket: string): void {
+  for (const folder of [RUN_FOLDER, dirname(socket)]) missing_folders(folder);
+  look_at_file(join(RUN_FOLDER, "lowport.pid"));
+  const stats = look_at(socket);
+  if (stats !== undefined && !stats.isSocket()) throw new Refusal(`${socket} is there already and is no socket; move it away`);
+}
+
+/** @returns what is undone last, when all files are as before, and what is done last, when all are as they shall be */
 export async function plan_service(
   init: Init,
   { socket }: Settings,
   { program, rules, files }: Differences,
 ): Promise<{ before: Change[]; after: Change[] }> {
+  refuse_socket(socket);
   const own = files_of(init).filter(({ path }) => files.has(path));
   const running = await init.is_running();
   const status = running ? await ask_status(socket) : undefined;
@@ -39,7 +48,6 @@ export async function plan_service(
       },
     });
   if (own.length > 0) {
-    // Undone last: when the old files are back.
     before.push({ says: `take ${init.name} back to the old files`, undo: () => init.read_again() });
     after.push({ says: `tell ${init.name} of the new files`, apply: () => init.read_again() });
   }
@@ -70,7 +78,8 @@ export async function plan_service(
       },
       undo: () => init.stop(),
     });
-  else if (rules)
+  else if (rules) {
+    before.unshift({ says: "reload the rules of before", undo: () => init.reload() });
     after.push({
       says: "reload the rules, and wait until they are in force",
       apply: async (stop) => {
@@ -78,7 +87,7 @@ export async function plan_service(
         const changed = ({ policyLoadedAt }: { policyLoadedAt: string }) => policyLoadedAt !== status?.policyLoadedAt;
         await wait_until(socket, changed, "lowport was told to reload", stop);
       },
-      undo: () => init.reload(),
     });
+  }
   return { before, after };
 }

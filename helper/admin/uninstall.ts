@@ -117,6 +117,7 @@ function forget(record: InstallRecord | undefined): void {
 export async function uninstall(args: readonly string[]): Promise<never> {
   const options = read_options(args, OPTIONS);
   if (process.getuid?.() !== 0) die(EXIT.noPermission, "lowportd uninstall: must be run as root (try sudo)");
+  process.umask(0o022); // for the programs that are run
   return run_and_report("uninstall", options, async (say, stop): Promise<Outcome> => {
     if (!options["dry-run"]) {
       lock_installs();
@@ -144,8 +145,11 @@ export async function uninstall(args: readonly string[]): Promise<never> {
     }
     if (stop.aborted) faults.push(`${message_of(stop.reason)}; run it again to remove the rest`);
     if (faults.length > 0) return { result: "not all of lowport is removed", next: [], faults };
-    const log =
-      look_at(AUDIT_FOLDER) === undefined ? [] : [`the audit log is in ${AUDIT_FOLDER}; uninstall --purge removes it too`];
-    return { result: options["dry-run"] ? "nothing was changed (--dry-run)" : "lowport is removed", next: log };
+    const next: string[] = [];
+    if (look_at(AUDIT_FOLDER) !== undefined && !options.purge)
+      next.push(`the audit log is in ${AUDIT_FOLDER}; uninstall --purge removes it too`);
+    if (record === undefined && find_user_entry(ACCOUNT) !== undefined)
+      next.push(`the user ${ACCOUNT} stays, for it is not known any more who made it: userdel ${ACCOUNT}`);
+    return { result: options["dry-run"] ? "nothing was changed (--dry-run)" : "lowport is removed", next };
   });
 }
