@@ -26,20 +26,24 @@ const DEFAULTS: PlainConfig = {
 const as_text = (value: unknown, otherwise: string) =>
   typeof value === "string" || typeof value === "number" ? String(value) : otherwise;
 
-/** @returns the defaults where there is no such file or it says nothing; undefined if this user may not read it */
+/**
+ * @param file what is missing there, or is not root's alone, is not believed, and the usual configuration is read
+ * @returns the defaults where there is none; undefined if this user may not read it
+ */
 export function read_plain_config(file = DEFAULT_CONFIG): PlainConfig | undefined {
+  const otherwise = () => (file === DEFAULT_CONFIG ? DEFAULTS : read_plain_config());
   let said: Record<"user" | "socket" | "audit", unknown>;
   try {
     const fd = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     try {
       const stats = fstatSync(fd);
-      if (!stats.isFile() || stats.uid !== 0 || (stats.mode & 0o022) !== 0 || stats.size > MAX_BYTES) return DEFAULTS;
+      if (!stats.isFile() || stats.uid !== 0 || (stats.mode & 0o022) !== 0 || stats.size > MAX_BYTES) return otherwise();
       said = Object(JSON.parse(readFileSync(fd, "utf8")));
     } finally {
       closeSync(fd);
     }
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EACCES" ? undefined : DEFAULTS;
+    return (error as NodeJS.ErrnoException).code === "EACCES" ? undefined : otherwise();
   }
   const socket = Object(said.socket) as Record<string, unknown>;
   return {

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chownSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { dirname } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -93,17 +93,24 @@ test("the pid file of a service whose socket is elsewhere is found, and only for
 });
 
 test("stale too if its number is a stranger's process that looks like a helper", async (t) => {
+  for (const config of ["/etc/lowport/lowport.json", "/run/mallory.json", "/run/none.json"]) await stands_in(t, config);
+});
+
+/** Mallory's process with a helper's command line, in the place of a helper that was killed. */
+async function stands_in(t: TestContext, config: string): Promise<void> {
   const helper = await start(t);
   await helper.stop("SIGKILL");
+  writeFileSync("/run/mallory.json", '{ "user": "mallory" }');
+  chownSync("/run/mallory.json", 2005, 2005);
   const ids = ["--reuid=2005", "--regid=2005", "--clear-groups"];
-  const looks = ["sh", "-c", "read nothing", "/usr/local/sbin/lowportd", "run", "--config", "/etc/lowport/lowport.json"];
+  const looks = ["sh", "-c", "read nothing", "/usr/local/sbin/lowportd", "run", "--config", config];
   const other = spawn("setpriv", [...ids, ...looks], { stdio: ["pipe", "ignore", "ignore"] });
   t.after(() => other.kill("SIGKILL"));
   await until("it is mallory's", () => read_proc(String(other.pid), "status").includes("Uid:\t2005\t2005"));
   writeFileSync(PID_FILE, `${other.pid}\n`);
   const { json } = await both_ways(USERS.alice, ["status"], EXIT.unreachable);
   assert.deepEqual([json.state, json.pidFile], ["stale", { path: PID_FILE, pid: other.pid, alive: false }]);
-});
+}
 
 test("a member of the group is not told to join it", async (t) => {
   await (await start(t)).stop();
