@@ -78,7 +78,7 @@ test("restart and reload with a broken configuration say why, and the helper tha
     assert.equal((await status(box)).pid, pid, command);
     await box.do(service.is_running);
   }
-  await box.do(["mv", "/etc/lowport/rules.d/70-bad.json", "/root/"]);
+  await box.do(["rm", "/etc/lowport/rules.d/70-bad.json"]);
   await box.do(service.reload);
   assert.equal((await status(box)).pid, pid);
   await box.do(rc("restart"));
