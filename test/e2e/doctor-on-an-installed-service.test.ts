@@ -101,7 +101,8 @@ for (const init of INITS)
         assert.equal(code, 2);
       });
 
-    test("a drop-in that install did not write is named", { skip: init !== "systemd" && "of systemd only" }, async () => {
+    test("a drop-in that install did not write is named", async () => {
+      if (init !== "systemd") return; // the others have none
       const dropin = "/etc/systemd/system/lowport.service.d/mine.conf";
       const text = "[Service]\\nNoNewPrivileges=no\\n";
       await box.do(["sh", "-c", `mkdir -p ${dirname(dropin)}; printf '${text}' >${dropin}; systemctl daemon-reload`]);

@@ -23,7 +23,7 @@ import { check_audit_log, check_chain, check_clock, check_disk, files_of_log } f
 import { check_units } from "../../../helper/admin/doctor-units.js";
 import { ok, type Result, run_check, unknown, wrong } from "../../../helper/admin/findings.js";
 import { make_lines } from "../../client/audit-log.js";
-import { DIST, needs_root, REPOSITORY, temp_folder } from "../../fixtures.js";
+import { AS_NOBODY, DIST, needs_root, REPOSITORY, run_module, temp_folder } from "../../fixtures.js";
 
 const me = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
 const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
@@ -325,6 +325,13 @@ test("what a user may not see is unknown, to root it is wrong; any other failure
     ["EIO", false],
   ] as const)
     assert.equal((await run_check("x", fail(code), is_admin))[0]?.state, "wrong");
+});
+
+test("a program of the system can be asked without root", () => {
+  const programs = JSON.stringify(new URL("../../../helper/admin/programs.js", import.meta.url).href);
+  const source = `import { run_program } from ${programs}; console.log(JSON.stringify(await run_program("echo", ["hello"])));`;
+  const { stdout, stderr } = run_module(source, AS_NOBODY);
+  assert.deepEqual([stdout, stderr], ['{"code":0,"output":"hello"}', ""]);
 });
 
 test("a check that finds very much tells the first, and how many more there are", async () => {
