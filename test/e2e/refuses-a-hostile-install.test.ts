@@ -176,9 +176,10 @@ async function interrupt(lines: number, signal: string): Promise<number | null> 
   return code as number | null;
 }
 
-for (const lines of [1, 5, 9, 11, 13, 16, 19, 21])
-  test(`interrupted after ${lines} lines: undone by itself after SIGINT, and by uninstall after SIGKILL`, async () => {
-    const code = await interrupt(lines, "INT");
+for (const [i, lines] of [1, 5, 9, 11, 13, 18, 25, 28].entries()) {
+  const signal = ["INT", "TERM", "HUP"][i % 3] as string;
+  test(`interrupted after ${lines} lines: undone by itself after SIG${signal}, and by uninstall after SIGKILL`, async () => {
+    const code = await interrupt(lines, signal);
     if (code === 0)
       await box.do(["/usr/local/sbin/lowportd", "uninstall", "--purge"]); // it had ended already
     else assert.equal(code, 1);
@@ -192,6 +193,7 @@ for (const lines of [1, 5, 9, 11, 13, 16, 19, 21])
     same_disk(list_disk(box, "/srv"), before);
     assert.deepEqual(list_volatile(box), []);
   });
+}
 
 test("an install whose output nobody reads any more is not left half-way", async () => {
   const main = `${CHECKOUT}/dist/helper/main.js`;

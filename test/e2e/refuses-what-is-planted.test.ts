@@ -74,8 +74,10 @@ for (const init of ["openrc", "sysv"] as const)
       );
     await install(machine);
     await machine.do([script, "stop"]);
-    for (const path of ["/run/lowport/lowport.pid", "/run/lowport/lowport.sock", "/run/lowport"])
-      for (const plant of path === "/run/lowport" ? FOR_FOLDERS : FOR_FILES)
+    for (const path of ["/run/lowport/lowport.pid", "/run/lowport/lowport.sock", "/run/lowport"]) {
+      const plants = path === "/run/lowport" ? FOR_FOLDERS : FOR_FILES;
+      // OpenRC tries for ten seconds to start what cannot be.
+      for (const plant of init === "openrc" ? plants.slice(-1) : plants)
         await t.test(`${plant} at ${path}`, async () => {
           await machine.do(["sh", "-ec", `path=${path}; mkdir -p /run/lowport; rm -rf "$path"; ${PLANTS[plant]}`]);
           const { code, stderr, stdout } = await machine.run([script, "start"], { timeout: 30_000 });
@@ -89,6 +91,7 @@ for (const init of ["openrc", "sysv"] as const)
           assert.equal(await look_at_victim(machine), UNTOUCHED);
           await machine.do(["rm", "-rf", "/run/lowport"]);
         });
+    }
     await machine.do([script, "start"]);
     assert.equal((await status(machine)).pid, helper_pid(machine));
     assert.ok(lstatSync(machine.path("/run/lowport/lowport.pid")).isFile());
