@@ -7,17 +7,7 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { type Case, INSTALL, LOG, list_all, make_victim, refused } from "./hostile.js";
 import { boot, CHECKOUT, NODE, need_inits } from "./real-init.js";
-import {
-  copy_checkout,
-  helper_pid,
-  install,
-  is_there,
-  LIBRARY,
-  list_disk,
-  lowportd,
-  same_disk,
-  status,
-} from "./service.js";
+import { copy_checkout, helper_pid, install, is_there, LIBRARY, list_disk, lowportd, same_disk, status } from "./service.js";
 
 await need_inits(import.meta.url, "systemd");
 
