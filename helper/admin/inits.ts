@@ -35,7 +35,7 @@ export interface Init {
   enable(): Promise<void>;
   disable(): Promise<void>;
   start(): Promise<void>;
-  /** @param all the socket unit too, which clients would notice */
+  /** @param all the socket unit too, which clients that connect meanwhile would notice */
   restart(all: boolean): Promise<void>;
   reload(): Promise<void>;
   stop(): Promise<void>;
@@ -65,17 +65,19 @@ async function missing_programs(...names: string[]): Promise<string | undefined>
     : "setpriv of util-linux is missing (Debian: apt-get install util-linux; Alpine: apk add setpriv)";
 }
 
-/** Starts or restarts units; a failure is told in the helper's own words, for systemctl only says where they are. */
-async function start_units(verb: "start" | "restart", ...units: string[]): Promise<void> {
+/**
+ * Starts units again, in one job, over which systemd keeps the leases' sockets. A failure is told in the helper's own words, for
+ * systemctl only says where they are.
+ */
+async function start_units(...units: string[]): Promise<void> {
   const begun = Math.floor(Date.now() / 1000);
-  const { code, output } = await run_program("systemctl", [verb, ...units]);
+  const { code, output } = await run_program("systemctl", ["restart", ...units]);
   if (code === 0) return;
   const its_own = ["_SYSTEMD_UNIT=lowport.service", "_TRANSPORT=stdout", `--since=@${begun}`];
   const { output: said } = await run_program("journalctl", [...its_own, "--lines=3", "--output=cat", "--quiet", "--no-pager"]);
-  const kept =
-    verb === "start" ? "" : ` If it is what systemd keeps for it: systemctl stop ${UNITS.join(" ")} drops that, and all leases.`;
   const why = said === "" ? "" : ` It said: ${said}.`;
-  throw new Error(`systemctl ${verb} ${units.join(" ")}: exit ${code}: ${output.split("\n")[0]}${why}${kept}`);
+  const kept = ` If it cannot start with what systemd keeps for it: systemctl stop ${UNITS.join(" ")} drops that, and all leases.`;
+  throw new Error(`systemctl restart ${units.join(" ")}: exit ${code}: ${output.split("\n")[0]}${why}${kept}`);
 }
 
 const systemd: Init = {
@@ -93,12 +95,11 @@ const systemd: Init = {
     await run_program("systemctl", ["disable", "--quiet", ...UNITS]); // fails for a unit whose file is gone
     for (const link of UNIT_LINKS) if (look_at(link) !== undefined) rmSync(link);
   },
-  start: () => start_units("start", ...UNITS),
-  restart: async (all) => {
-    if (!all) return start_units("restart", "lowport.service");
-    await run("systemctl", "stop", ...UNITS);
-    await start_units("start", ...UNITS);
+  start: async () => {
+    await run_program("systemctl", ["reset-failed", ...UNITS]); // which fails if there is nothing to reset
+    await start_units(...UNITS); // a socket unit can be active though its socket is gone
   },
+  restart: (all) => start_units(...(all ? UNITS : ["lowport.service"])),
   reload: () => run("systemctl", "reload", "lowport.service"),
   stop: async () => {
     const { output } = await run_program("systemctl", ["stop", ...UNITS]); // fails for a unit that systemd has not loaded

@@ -64,7 +64,8 @@ export async function install(args: readonly string[]): Promise<never> {
     await refuse_init(init);
     const notes = await refuse_node(node);
     const sources = gather_sources(node);
-    if (is_installed() && options.node === undefined) refuse_if_newer(sources);
+    const nothing_else = options.node === undefined && allowed.length === 0 && !options.hardened;
+    if (is_installed() && nothing_else) refuse_if_newer(sources);
 
     // 4. What differs.
     const { changes, settings, release } = await plan_install(init, options.hardened, sources, allowed, before);

@@ -4,6 +4,7 @@
  */
 import { basename, dirname, join, resolve } from "node:path";
 import { NODE_FLAGS } from "../../shared/node-flags.js";
+import { pid_file_of } from "../../shared/pid-file.js";
 import { DEFAULT_CONFIG, VERSION } from "../../shared/protocol.js";
 import { plan_account, SYSUSERS } from "./account.js";
 import type { Allowed } from "./allow.js";
@@ -61,6 +62,7 @@ function wanted_files(init: Init, settings: Settings, sysusers: boolean, hardene
       PROGRAM: join(LIBRARY, "current"),
       NODE_FLAGS: NODE_FLAGS.join(" "),
       USER: settings.user,
+      PID_FILE: pid_file_of(settings.socket),
       AUDIT_FOLDER: dirname(settings.auditLog),
       AUDIT_LOG: settings.auditLog,
       ROTATE: init.rotate,
@@ -135,7 +137,7 @@ export async function plan_install(
   for (const { path, to } of LINKS) switched.link(path, to, (old) => is_ours(path, old));
   const changed = new Set(files.filter((file) => !is_sysusers(file) && switched.file(file)).map(({ path }) => path));
   for (const { path } of before?.files ?? []) if (!files.some((file) => file.path === path)) switched.no_file(path);
-  const service = await plan_service(init, settings, { program: new_release, rules: new_rules, files: changed });
+  const service = await plan_service(init, settings, { program: new_release, rules: new_rules, files: changed }, before?.socket);
 
   const folders = [...new Set([...(before?.folders ?? []), ...first.folders, ...rest.folders, ...switched.folders])];
   const record: InstallRecord = {
