@@ -2,6 +2,7 @@
  * What an install has to change here, found out without changing anything. The order is that of the changes: first the record of
  * what is going to be there, last the service, so that it starts when all else is right.
  */
+import { readdirSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { NODE_FLAGS } from "../../shared/node-flags.js";
 import { pid_file_of } from "../../shared/pid-file.js";
@@ -15,9 +16,9 @@ import { find_program } from "./programs.js";
 import { type InstallRecord, note_file, RECORD } from "./record.js";
 import { copy_release, list_releases, name_release, remove_releases, remove_unfinished, try_release } from "./release.js";
 import { plan_service } from "./service.js";
-import { CONFIG_FILES, plan_settings, RULES_FOLDER, type Settings } from "./settings.js";
+import { CONFIG_FILES, plan_settings, RULES_FOLDER, type Settings, STAGE } from "./settings.js";
 import { LIBRARY, PROGRAM, type Source } from "./sources.js";
-import { look_at, remove_leftovers } from "./standing.js";
+import { look_at, remove_leftovers, remove_tree } from "./standing.js";
 import { Plan, type Target } from "./targets.js";
 
 /** Files that are the same for every init: where they are in the program, and where they go. */
@@ -52,6 +53,8 @@ export function clean_up(): void {
   remove_unfinished();
   const links = [...LINKS.map(({ path }) => path), join(LIBRARY, "current")];
   remove_leftovers([...KNOWN_FILES, ...links, RECORD, ...CONFIG_FILES]);
+  for (const name of readdirSync(dirname(STAGE)))
+    if (join(dirname(STAGE), name).startsWith(STAGE)) remove_tree(join(dirname(STAGE), name));
 }
 
 /** The files outside of the release that are to be as install writes them. */

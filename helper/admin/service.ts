@@ -88,7 +88,7 @@ export async function plan_service(
       says: "restart the service of before",
       undo: async () => {
         await init.restart(all).catch(() => restart_from_nothing(init));
-        if (status !== undefined) await wait_until(old_socket, () => true, "the service of before was restarted");
+        if (status !== undefined) await wait_until(old_socket, () => true, { what: "the service of before was restarted", init });
       },
     });
   if (!(await init.is_enabled()))
@@ -98,7 +98,7 @@ export async function plan_service(
       says: "restart lowport, and wait until it answers",
       apply: async (stop) => {
         await init.restart(all);
-        await wait_until(socket, ({ pid }) => pid !== status?.pid, "lowport was restarted", stop);
+        await wait_until(socket, ({ pid }) => pid !== status?.pid, { what: "lowport was restarted", init, stop });
       },
     });
   else if (!running)
@@ -106,7 +106,7 @@ export async function plan_service(
       says: "start lowport, and wait until it answers",
       apply: async (stop) => {
         await init.start();
-        await wait_until(socket, () => true, "lowport was started", stop);
+        await wait_until(socket, () => true, { what: "lowport was started", init, stop });
       },
       undo: () => init.stop(),
     });
@@ -117,7 +117,7 @@ export async function plan_service(
       apply: async (stop) => {
         await init.reload();
         const changed = ({ policyLoadedAt }: { policyLoadedAt: string }) => policyLoadedAt !== status?.policyLoadedAt;
-        await wait_until(socket, changed, "lowport was told to reload", stop);
+        await wait_until(socket, changed, { what: "lowport was told to reload", init, stop });
       },
     });
   }

@@ -15,6 +15,7 @@ import { AUDIT_FOLDER, give_to_root, remove_log } from "./audit-folder.js";
 import { hear_signals } from "./changes.js";
 import { files_of, find_init, type Init, init_of } from "./inits.js";
 import { stop_leftovers } from "./leftovers.js";
+import { npm_programs } from "./newer.js";
 import { clean_up, KNOWN_FILES, LINKS } from "./plan.js";
 import { type InstallRecord, lock_installs, RECORD, read_record } from "./record.js";
 import { list_releases } from "./release.js";
@@ -145,6 +146,10 @@ export async function uninstall(args: readonly string[]): Promise<never> {
     if (record?.account.user !== true && find_user_entry(ACCOUNT) !== undefined)
       next.push(
         `the user and group ${ACCOUNT} stay: it is not known that an install has made them; userdel ${ACCOUNT} removes them`,
+      );
+    for (const program of npm_programs())
+      next.push(
+        `${program} is npm's and stays: npm uninstall --global lowport removes it, npm install --global makes its commands anew`,
       );
     return { result: options["dry-run"] ? "nothing was changed (--dry-run)" : "lowport is removed", next };
   });

@@ -51,14 +51,14 @@ test("an upgrade that changes the socket unit too keeps the leases", async (t) =
   const app = Program.start(box, "www-data", APP);
   t.after(() => app.process.kill());
   await app.said("fd");
-  const before = await leases(box);
-  assert.equal(before.length, 1);
+  const held = await leases(box);
+  assert.equal(held.length, 1);
   const { code, stdout, stderr } = await lowportd(box, ["install"], {}, NEWER);
   assert.equal(code, 0, stderr);
   assert.match(stdout, /rewrite \/etc\/systemd\/system\/lowport.socket/);
   assert.deepEqual(
     (await leases(box)).map(({ lease, uid, port }) => [lease, uid, port]),
-    before.map(({ lease, uid, port }) => [lease, uid, port]),
+    held.map(({ lease, uid, port }) => [lease, uid, port]),
   );
   app.process.kill();
   await until("the app has ended", () => app.process.exitCode !== null || app.process.signalCode !== null);
