@@ -16,20 +16,6 @@ export interface Status {
   readonly policyLoadedAt: string;
 }
 
-<<<<<<< HEAD
-/** @returns undefined if no helper answers on that socket. @throws Error if one does that cannot write its audit log */
-export async function ask_status(socket: string): Promise<Status | undefined> {
-  const { code, output } = await run_program(process.execPath, [
-    join(PROGRAM, "dist/client/cli.js"),
-    "status",
-    "--json",
-    "--socket",
-    socket,
-  ]);
-  let status: Partial<Status> & { error?: { code: string; message: string } };
-  try {
-    status = JSON.parse(output) as typeof status;
-=======
 /** @returns as text, why no helper answers on that socket */
 async function ask(socket: string): Promise<Status | string> {
   const cli = join(PROGRAM, "dist/client/cli.js");
@@ -40,13 +26,9 @@ async function ask(socket: string): Promise<Status | string> {
     };
     if (code === 0 && typeof pid === "number" && policyLoadedAt !== undefined) return { pid, policyLoadedAt };
     return error?.message ?? output;
->>>>>>> 9b365d7fdf8cc867b5270e35f13002c6d1086256
   } catch {
     return output;
   }
-  // It serves, and refuses everything.
-  if (status.error?.code === "EIO") throw new Error(status.error.message);
-  return code === 0 && typeof status.pid === "number" ? (status as Status) : undefined;
 }
 
 /** @returns undefined if no helper answers on that socket */
