@@ -4,7 +4,7 @@
  */
 import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, readSync } from "node:fs";
 import type { Result } from "../shared/methods.js";
-import { type PidFile, pid_file_path, read_pid_file } from "../shared/pid-file.js";
+import { type PidFile, pid_file_of, read_pid_file } from "../shared/pid-file.js";
 import { read_plain_config } from "../shared/plain-config.js";
 import { DEFAULT_SOCKET } from "../shared/protocol.js";
 import { find_missing_group, how_to_start } from "./advice.js";
@@ -68,9 +68,11 @@ function explain_hung(pidFile: PidFile | undefined, path: string, message: strin
 }
 
 /** Whether the last that the helper did was to end as it should, if this user may read that in the audit log. */
-function was_stopped(): boolean {
+function was_stopped(path: string): boolean {
+  const config = read_plain_config();
+  if (config?.socket !== path) return false; // whose log is where is not known
   try {
-    const fd = openSync(read_plain_config()?.audit ?? "", constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const fd = openSync(config.audit, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     try {
       const stats = fstatSync(fd);
       if (!stats.isFile()) return false;
@@ -87,7 +89,7 @@ function was_stopped(): boolean {
 
 /** What to make of a connection that did not come to be. */
 function judge(path: string, { code, message, reason }: LowportError): NotRunning {
-  const pidFile = read_pid_file(pid_file_path(path));
+  const pidFile = read_pid_file(pid_file_of(path));
   const told = (text: string) => ({ code, message: text });
   if (code === "EACCES" || code === "EPERM") {
     const { group } = find_missing_group(path);
@@ -105,7 +107,7 @@ function judge(path: string, { code, message, reason }: LowportError): NotRunnin
   if (pidFile === undefined) return { state: "stopped", pidFile, error: told(message) };
   const left = [pidFile.path, ...(what_is_at(path) === "socket" ? [path] : [])];
   const leaves = `has left ${left.join(" and ")}, which the next one takes over. ${how_to_start()}`;
-  if (was_stopped())
+  if (was_stopped(path))
     return { state: "stopped", pidFile, left, error: told(`the lowport helper is not running: it was stopped, and ${leaves}`) };
   const text = `the lowport helper is not running: its process ${pidFile.pid} is gone, stopped or failed, and ${leaves}`;
   return { state: "stale", pidFile, left, error: told(text) };
@@ -117,7 +119,7 @@ async function look(path: string, timeout: number): Promise<State> {
     const client = await connect({ socket: path, timeout });
     try {
       const answer = await client.call("status", {}, { timeout });
-      return { state: "running", pidFile: read_pid_file(pid_file_path(path)), ...answer };
+      return { state: "running", pidFile: read_pid_file(pid_file_of(path)), ...answer };
     } finally {
       client.close();
     }

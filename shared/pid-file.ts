@@ -2,10 +2,9 @@
  * The pid file, lowport.pid beside the control socket, as whoever looks for the helper reads it. It is believed only if the
  * process that it names exists and is a lowport helper: a number that is left behind may long be another program's.
  */
-import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readFileSync, readSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { read_plain_config } from "./plain-config.js";
-import { DEFAULT_SOCKET } from "./protocol.js";
 
 /** A pid file has one number. */
 const MAX_PID_BYTES = 32;
@@ -18,22 +17,8 @@ export interface PidFile {
   readonly alive: boolean;
 }
 
-/** Beside the control socket, where a helper that is started by hand has it. */
+/** Where the pid file of the helper with that control socket is. */
 export const pid_file_of = (socket: string): string => join(dirname(socket), "lowport.pid");
-/** Where the units and scripts of a service write it, wherever the control socket is. */
-const OF_THE_SERVICE = pid_file_of(DEFAULT_SOCKET);
-
-const is_there = (path: string) => lstatSync(path, { throwIfNoEntry: false }) !== undefined;
-
-/** Where the pid file of the helper with that control socket is: beside it, or if it is the service's, where that has it. */
-export function pid_file_path(socket: string): string {
-  const beside = pid_file_of(socket);
-  try {
-    return !is_there(beside) && read_plain_config()?.socket === socket && is_there(OF_THE_SERVICE) ? OF_THE_SERVICE : beside;
-  } catch {
-    return beside; // in a folder that this user may not look into
-  }
-}
 
 function read_proc(pid: number, name: string): string | undefined {
   try {

@@ -2,7 +2,7 @@
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { errno_of } from "../../shared/errors.js";
-import { pid_file_path, read_pid_file } from "../../shared/pid-file.js";
+import { pid_file_of, read_pid_file } from "../../shared/pid-file.js";
 import { VERSION } from "../../shared/protocol.js";
 import type { Config } from "../config.js";
 import { leftover_privileges, parse_status } from "../lockdown.js";
@@ -61,7 +61,7 @@ export function check_privileges(pid: number | undefined, user: Config["user"]):
 /** The pid file, which scripts signal by. @param pid of the helper that answers @param init that install has written for */
 export function check_pid_file(socket: string, pid: number | undefined, init?: string): readonly Result[] {
   const restart = tell("restart", init);
-  const path = pid_file_path(socket);
+  const path = pid_file_of(socket);
   const file = read_pid_file(path);
   if (file === undefined) {
     if (look_at(path) !== undefined) return [wrong(`${path} holds no process id`, `rm ${path}, and ${restart}`)];

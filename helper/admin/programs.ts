@@ -4,9 +4,8 @@
  * run in a session of their own, so that a Ctrl-C reaches install alone, which then undoes what it did.
  */
 import { spawn } from "node:child_process";
-import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { accessSync, closeSync, constants, fstatSync, openSync, readSync, rmSync } from "node:fs";
+import { accessSync, closeSync, constants, fstatSync, mkdtempSync, openSync, readSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -37,13 +36,12 @@ export interface Ended {
 
 /** A file without a name: a pipe would be kept open by a daemon that the program leaves behind. */
 function open_output(): number {
-  // Where only root may write; any other user only asks, and is served by its own folder and a name that nobody guesses.
-  const path =
-    process.getuid?.() === 0 ? `/run/.lowport-output-${process.pid}` : join(tmpdir(), `.lowport-output-${randomUUID()}`);
-  rmSync(path, { force: true });
-  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600);
-  rmSync(path);
-  return fd;
+  const folder = mkdtempSync(process.getuid?.() === 0 ? "/run/lowport-output-" : join(tmpdir(), "lowport-output-"));
+  try {
+    return openSync(join(folder, "output"), constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 /** Runs a program to its end. @param file a name that find_program finds, or an absolute path. @throws if it cannot be started */

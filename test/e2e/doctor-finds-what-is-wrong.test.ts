@@ -4,8 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { appendFileSync, chmodSync, chownSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { appendFileSync, chmodSync, chownSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { type TestContext, test } from "node:test";
 import type { Finding } from "../../helper/admin/findings.js";
 import { EXIT } from "../../shared/protocol.js";
@@ -34,7 +33,6 @@ const ELSEWHERE = new Set(["program", "drift", "service"]);
 
 async function start(t: TestContext, options: Options = {}): Promise<Helper> {
   const helper = await start_helper(t, options);
-  mkdirSync(dirname(PID_FILE), { recursive: true });
   writeFileSync(PID_FILE, `${helper.pid}\n`);
   chmodSync(AUDIT_FOLDER, 0o2750);
   return helper;
@@ -145,7 +143,7 @@ test("config: each fault, and one that a reload could not read", async (t) => {
 
 test("config: changed, and not taken yet", async (t) => {
   const helper = await start(t);
-  writeFileSync(CONFIG, readFileSync(CONFIG, "utf8"));
+  utimesSync(CONFIG, new Date(), new Date()); // the kernel's own times are some milliseconds behind
   await finds(t, "config", /lowport\.json was changed after the helper read it, at /);
   helper.process.kill("SIGHUP");
   await helper.recorded("the reload", ({ event }) => event === "reload");
@@ -192,17 +190,6 @@ test("pid-file: garbage, another process, and one that others may write", async 
     (await examine(t)).filter(({ state }) => state !== "ok"),
     [],
   );
-});
-
-test("pid-file: of a service whose socket is elsewhere", async (t) => {
-  const helper = await start(t, { config: { socket: { path: "/run/other/my.sock" } } });
-  const findings = await examine(t);
-  assert.deepEqual(
-    findings.filter(({ state }) => state !== "ok"),
-    [],
-  );
-  const { detail } = findings.find(({ check }) => check === "pid-file") as Finding;
-  assert.equal(detail, `${PID_FILE} names process ${helper.pid}`);
 });
 
 test("socket: mode, owner, group, and its folder", async (t) => {

@@ -13,6 +13,7 @@ import {
   is_there,
   LIBRARY,
   list_disk,
+  lowportd,
   PID_FILE,
   STARTING,
   start_app,
@@ -120,7 +121,7 @@ test("restart and reload with a broken configuration say why, and the helper tha
     const { code, stderr } = await box.run(script(command));
     assert.equal(code, 6, command);
     assert.match(stderr, /70-bad\.json.*there is no user "nosuch"/);
-    assert.match(stderr, /so nothing was done/);
+    assert.match(stderr, /nothing is done/);
     assert.equal((await status(box)).pid, pid, command);
   }
   rmSync(rules);
@@ -157,6 +158,12 @@ test("what a caller exports does not reach it, nor does a umask or a folder", as
   assert.equal(await box.do(["readlink", `/proc/${helper_pid(box)}/cwd`]), "/\n");
   assert.equal(await box.do(["stat", "-c", "%a", "/run/lowport", PID_FILE, "/run/lowport/lowport.sock"]), "755\n644\n660\n");
   await is_hardened(box, STARTING);
+});
+
+test("--hardened is for systemd only: a usage error", async () => {
+  const { code, stderr } = await lowportd(box, ["install", "--hardened"]);
+  assert.equal(code, 64);
+  assert.match(stderr, /--hardened is for systemd/);
 });
 
 test_upgrade_and_removal(service, before);

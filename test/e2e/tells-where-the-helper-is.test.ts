@@ -4,9 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { chownSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chownSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
-import { dirname } from "node:path";
 import { type TestContext, test } from "node:test";
 import { EXIT } from "../../shared/protocol.js";
 import { enter_box, names_in, USERS } from "./box.js";
@@ -32,7 +31,6 @@ const maps_of = (pid: string) => read_proc(pid, "maps");
 /** A helper with the pid file that root writes. */
 async function start(t: TestContext, options: Options = {}): Promise<Helper> {
   const helper = await start_helper(t, options);
-  mkdirSync(dirname(PID_FILE), { recursive: true });
   writeFileSync(PID_FILE, `${helper.pid}\n`);
   return helper;
 }
@@ -78,18 +76,6 @@ test("stopped by hand: whoever may read the audit log is told so, any other that
   const alice = await both_ways(USERS.alice, ["status"], EXIT.unreachable);
   assert.equal(alice.json.state, "stale");
   assert.match(alice.text.stderr, new RegExp(`process ${helper.pid} is gone, stopped or failed, and has left`));
-});
-
-test("the pid file of a service whose socket is elsewhere is found, and only for that socket", async (t) => {
-  const path = "/run/other/my.sock";
-  const helper = await start(t, { config: { socket: { path } } });
-  const { json } = await both_ways(USERS.root, ["status", "--socket", path], EXIT.ok);
-  assert.deepEqual(json.pidFile, { path: PID_FILE, pid: helper.pid, alive: true });
-  await freeze(helper);
-  const hung = await both_ways(USERS.root, ["status", "--socket", path], EXIT.unreachable);
-  assert.match(hung.text.stderr, /was stopped by a signal/);
-  const none = await both_ways(USERS.root, ["status", "--socket", "/run/none/my.sock"], EXIT.unreachable);
-  assert.deepEqual([none.json.state, none.json.pidFile], ["stopped", undefined]);
 });
 
 test("stale too if its number is a stranger's process that looks like a helper", async (t) => {
