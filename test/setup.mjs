@@ -112,6 +112,8 @@ function fetch_inits() {
 const WANTED = [
   ["logrotate", "logrotate"],
   ["mandoc", "mandoc"],
+  ["zsh", "zsh"],
+  ["fish", "fish"],
   ["systemctl", "systemd"],
   ["update-rc.d", "init-system-helpers"],
   ["dpkg-deb", "dpkg"],

@@ -70,7 +70,7 @@ test("the sandbox of the service is as hard as it can be", async () => {
 test("--hardened: V8 has no compilers and no page is written and run; an upgrade keeps that, a lease is kept", async (t) => {
   const drop_in = "/etc/systemd/system/lowport.service.d/hardened.conf";
   await start_app(t, box);
-  const before = await leases(box);
+  const had = await leases(box);
   const pid = helper_pid(box);
   const { code, stderr } = await lowportd(box, ["install", "--hardened"]);
   assert.equal(code, 0, stderr);
@@ -82,7 +82,7 @@ test("--hardened: V8 has no compilers and no page is written and run; an upgrade
   await is_hardened(box);
   assert.equal(await get(box), "hello from uid 33");
   await until("the lease is active", async () => (await leases(box))[0]?.state === "active");
-  assert.equal((await leases(box))[0]?.lease, before[0]?.lease);
+  assert.equal((await leases(box))[0]?.lease, had[0]?.lease);
   const hardened = helper_pid(box);
   assert.equal((await lowportd(box, ["install"])).code, 0);
   assert.ok(is_there(box, drop_in));
@@ -97,12 +97,12 @@ test("the installed lowportd does not install itself where npm has a new one, an
   await copy_checkout(box, npm);
   t.after(() => box.do(["sh", "-c", `rm -r ${npm}; rmdir --ignore-fail-on-non-empty "$(dirname ${npm})"`]));
   await box.do(["sh", "-c", `printf '\\n// a new one' >>${npm}/dist/helper/main.js`]);
-  const before = await status(box);
+  const { pid } = await status(box);
   const { code, stderr } = await box.run(["/usr/local/sbin/lowportd", "install"]);
   assert.equal(code, 78, stderr);
   const command = /sudo (\S+ \S+\/dist\/helper\/main\.js install)/.exec(stderr)?.[1]?.split(" ") ?? [];
   assert.match(await box.do(command), /up to date/);
-  assert.notEqual((await status(box)).pid, before.pid);
+  assert.notEqual((await status(box)).pid, pid);
   assert.match(await box.do(["tail", "-n", "1", "/usr/local/lib/lowport/current/dist/helper/main.js"]), /a new one/);
   assert.equal((await lowportd(box, ["install"])).code, 0, "and back");
 });
