@@ -29,9 +29,9 @@ function refuse_socket(socket: string): void {
   if (stats !== undefined && !stats.isSocket()) throw new Refusal(`${socket} is there already and is no socket; move it away`);
 }
 
-/** Removes a socket that nobody listens on, and its lock. */
+/** Removes a socket that nobody listens on, its lock, and the pid file. */
 export function remove_socket(socket: string): void {
-  for (const path of [socket, `${socket}.lock`]) rmSync(path, { force: true });
+  for (const path of [socket, `${socket}.lock`, pid_file_of(socket)]) rmSync(path, { force: true });
   if (readdirSync(dirname(socket)).length === 0) rmdirSync(dirname(socket));
 }
 

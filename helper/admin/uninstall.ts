@@ -6,7 +6,6 @@
 import { readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { errno_of, message_of } from "../../shared/errors.js";
-import { pid_file_of } from "../../shared/pid-file.js";
 import { DEFAULT_CONFIG, DEFAULT_SOCKET, EXIT } from "../../shared/protocol.js";
 import { die } from "../command-line.js";
 import { find_user_entry, remove_group, remove_user } from "./account.js";
@@ -83,10 +82,7 @@ function plan_uninstall(init: Init | undefined, record: InstallRecord | undefine
   // What it read and wrote.
   const socket = record?.socket ?? DEFAULT_SOCKET;
   if (dirname(socket) !== RUN_FOLDER && look_at(socket)?.isSocket() === true)
-    add(`remove ${socket}`, () => {
-      rmSync(pid_file_of(socket), { force: true });
-      remove_socket(socket);
-    });
+    add(`remove ${socket}`, () => remove_socket(socket));
   for (const folder of [CONFIG_FOLDER, RUN_FOLDER])
     if (look_at(folder) !== undefined) add(`remove ${folder} with all that is in it`, () => remove_tree(folder));
   const log = look_at(AUDIT_FOLDER);
