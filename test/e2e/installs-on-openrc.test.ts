@@ -75,6 +75,7 @@ test("restart and reload with a broken configuration say why, and the helper tha
     const { code, stderr, stdout } = await box.run(rc(command));
     assert.notEqual(code, 0, command);
     assert.match(stderr + stdout, /70-bad\.json.*there is no user "nosuch"/);
+    assert.match(stderr + stdout, /the configuration is not valid, so lowport is not re/);
     assert.equal((await status(box)).pid, pid, command);
     await box.do(service.is_running);
   }

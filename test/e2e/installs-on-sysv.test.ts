@@ -121,7 +121,7 @@ test("restart and reload with a broken configuration say why, and the helper tha
     const { code, stderr } = await box.run(script(command));
     assert.equal(code, 6, command);
     assert.match(stderr, /70-bad\.json.*there is no user "nosuch"/);
-    assert.match(stderr, /nothing is done/);
+    assert.match(stderr, /so nothing was done/);
     assert.equal((await status(box)).pid, pid, command);
   }
   rmSync(rules);
