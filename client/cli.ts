@@ -19,6 +19,7 @@ const USAGE = `lowport ${VERSION}: asks the lowport helper
   lowport check PROTOCOL PORT [ADDRESS]  may I have it, by which rule, and if not what is nearest
         [--uid UID] [--ipv6-only]
   lowport revoke LEASE                   take a socket back (operators)
+  lowport exec PROGRAM [ARGUMENT...]     run a program that gets its ports from the helper; see lowport exec --help
   lowport audit verify FILE...           verify the log; rotated files oldest first
         [--reach SEQ]                    and that it goes at least to that record
 
@@ -198,6 +199,12 @@ function run_doctor({ json, config }: Values): void {
 async function main(): Promise<void> {
   let json = process.argv.includes("--json");
   try {
+    if (process.argv[2] === "exec") {
+      json = false; // the words after it are another program's
+      const { run_exec } = await import("./exec/launch.js");
+      process.exitCode = await run_exec(process.argv.slice(3));
+      return;
+    }
     const { values, positionals } = read_args(process.argv.slice(2));
     json = values.json;
     const [name, ...args] = positionals;
