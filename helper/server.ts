@@ -177,7 +177,7 @@ export class Server implements ConnectionEvents {
     this.#connections.delete(connection);
     connection.account.connections--;
     this.#turn.record_event({ event: "disconnect", peer: connection.peer, conn: connection.number, reason });
-    this.#leases.leave(connection);
+    if (!this.#stopping || this.#store?.keeps !== true) this.#leases.leave(connection); // else the next helper has them
     this.#accept_again();
   }
 

@@ -6,7 +6,7 @@
 import { message_of } from "../../shared/errors.js";
 
 export interface Change {
-  /** What it does, as a sentence without a subject: "write /etc/lowport/lowport.json". */
+  /** What it does, or what undo does if there is no apply, without a subject: "write /etc/lowport/lowport.json". */
   readonly says: string;
   /** Absent: there is nothing to do but to be ready for undo. */
   apply?(stop: AbortSignal): void | Promise<void>;
@@ -25,11 +25,13 @@ export class Undone extends Error {
   }
 }
 
-async function undo_all(begun: readonly Change[]): Promise<string[]> {
+async function undo_all(begun: readonly Change[], say: (line: string) => void): Promise<string[]> {
   const left: string[] = [];
   for (const change of begun.toReversed()) {
+    if (change.undo === undefined) continue;
+    say(change.apply === undefined ? change.says : `undo: ${change.says}`);
     try {
-      await change.undo?.();
+      await change.undo();
     } catch (error) {
       left.push(`${change.says}: cannot be undone: ${message_of(error)}`);
     }
@@ -40,7 +42,7 @@ async function undo_all(begun: readonly Change[]): Promise<string[]> {
 /**
  * Makes all changes, or none.
  * @param stop when it is aborted, what was made so far is undone
- * @param say is told of each change before it is made
+ * @param say is told of each change before it is made or undone
  * @returns what is not as clean as it should be, though all changes are made
  * @throws Undone
  */
@@ -60,7 +62,7 @@ export async function make_changes(
     }
     stop.throwIfAborted();
   } catch (error) {
-    throw new Undone(message_of(error), await undo_all(begun));
+    throw new Undone(message_of(error), await undo_all(begun, say));
   }
   return begun.flatMap((change) => {
     try {

@@ -2,10 +2,10 @@
  * The three inits: what is written for each, and how it is asked to enable, start and stop the service. One table, so that install
  * and uninstall tell one story for all.
  */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { find_program, must_run, run_program } from "./programs.js";
-import { look_at_file, Refusal } from "./targets.js";
+import { look_at, look_at_file, Refusal } from "./targets.js";
 
 export const INIT_NAMES = ["systemd", "openrc", "sysv"] as const;
 export type InitName = (typeof INIT_NAMES)[number];
@@ -33,6 +33,9 @@ export interface Init {
 
 const SCRIPT = "/etc/init.d/lowport";
 const UNITS = ["lowport.socket", "lowport.service"];
+const UNIT_LINKS = ["multi-user.target.wants/lowport.service", "sockets.target.wants/lowport.socket"].map((link) =>
+  join("/etc/systemd/system", link),
+);
 const succeeds = async (program: string, ...args: string[]) => (await run_program(program, args)).code === 0;
 /** Whether the script is there. @throws Refusal if it is not root's, before anybody runs it */
 const has_script = () => look_at_file(SCRIPT) !== undefined;
@@ -41,6 +44,18 @@ async function run_script(command: string): Promise<void> {
   await run(SCRIPT, command);
 }
 const run = async (program: string, ...args: string[]) => void (await must_run(program, ...args));
+
+/** Starts or restarts units; a failure is told in the helper's own words, for systemctl only says where they are. */
+async function start_units(verb: "start" | "restart", ...units: string[]): Promise<void> {
+  const begun = Math.floor(Date.now() / 1000);
+  const { code, output } = await run_program("systemctl", [verb, ...units]);
+  if (code === 0) return;
+  const its_own = ["_SYSTEMD_UNIT=lowport.service", "_TRANSPORT=stdout", `--since=@${begun}`];
+  const { output: said } = await run_program("journalctl", [...its_own, "--lines=3", "--output=cat", "--quiet", "--no-pager"]);
+  throw new Error(
+    `systemctl ${verb} ${units.join(" ")}: exit ${code}: ${output.split("\n")[0]}${said === "" ? "" : ` It said: ${said}`}`,
+  );
+}
 
 const systemd: Init = {
   name: "systemd",
@@ -51,35 +66,47 @@ const systemd: Init = {
   is_running: () => succeeds("systemctl", "is-active", "--quiet", "lowport.service"),
   read_again: () => run("systemctl", "daemon-reload"),
   enable: () => run("systemctl", "enable", "--quiet", ...UNITS),
-  disable: () => run("systemctl", "disable", "--quiet", ...UNITS),
-  start: () => run("systemctl", "start", ...UNITS),
+  disable: async () => {
+    await run_program("systemctl", ["disable", "--quiet", ...UNITS]); // fails for a unit whose file is gone
+    for (const link of UNIT_LINKS) if (look_at(link) !== undefined) rmSync(link);
+  },
+  start: () => start_units("start", ...UNITS),
   restart: async (all) => {
-    if (all) await run("systemctl", "stop", ...UNITS);
-    await run("systemctl", ...(all ? ["start", ...UNITS] : ["restart", "lowport.service"]));
+    if (!all) return start_units("restart", "lowport.service");
+    await run("systemctl", "stop", ...UNITS);
+    await start_units("start", ...UNITS);
   },
   reload: () => run("systemctl", "reload", "lowport.service"),
   stop: async () => {
-    await run("systemctl", "stop", ...UNITS);
+    const { output } = await run_program("systemctl", ["stop", ...UNITS]); // fails for a unit that systemd has not loaded
+    if (await succeeds("systemctl", "is-active", "--quiet", ...UNITS)) throw new Error(`systemctl stop: ${output}`);
     await run_program("systemctl", ["reset-failed", ...UNITS]); // fails if there is nothing to reset
   },
 };
+
+/** Where rc-update enables it, and where supervise-daemon has its process id. */
+const RUNLEVEL_LINK = "/etc/runlevels/default/lowport";
+const SUPERVISOR = "/run/lowport-supervisor.pid";
 
 const openrc: Init = {
   name: "openrc",
   files: [{ source: "lowport.openrc", path: SCRIPT, mode: 0o755 }],
   rotate: "rc-service --quiet lowport rotate",
   detect: () => existsSync("/run/openrc") && find_program("openrc-run") !== undefined,
-  is_enabled: async () => existsSync("/etc/runlevels/default/lowport"),
+  is_enabled: async () => existsSync(RUNLEVEL_LINK),
   is_running: async () => has_script() && succeeds("rc-service", "lowport", "status"),
   read_again: () => run("rc-update", "-u"),
   enable: () => run("rc-update", "add", "lowport", "default"),
   disable: async () => {
-    if (existsSync("/etc/runlevels/default/lowport")) await run("rc-update", "delete", "lowport", "default");
+    if (look_at(RUNLEVEL_LINK) !== undefined) rmSync(RUNLEVEL_LINK); // as rc-update does, which wants the script to be there
   },
   start: () => run("rc-service", "lowport", "start"),
   restart: () => run("rc-service", "lowport", "restart"),
   reload: () => run("rc-service", "lowport", "reload"),
-  stop: () => run("rc-service", "lowport", "stop"),
+  stop: async () => {
+    if (has_script()) await run("rc-service", "lowport", "stop");
+    else if (look_at_file(SUPERVISOR) !== undefined) await run("supervise-daemon", "lowport", "--stop", "--pidfile", SUPERVISOR);
+  },
 };
 
 /** The tools that link a script into the runlevels; each distribution has one of them. */
@@ -114,7 +141,9 @@ const sysv: Init = {
   start: () => run_script("start"),
   restart: () => run_script("restart"),
   reload: () => run_script("reload"),
-  stop: () => run_script("stop"),
+  stop: async () => {
+    if (has_script()) await run_script("stop");
+  },
 };
 
 const INITS = { systemd, openrc, sysv };

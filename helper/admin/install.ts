@@ -40,7 +40,7 @@ function read_allowed(words: readonly string[]): Allowed[] {
 export async function install(args: readonly string[]): Promise<never> {
   const options = read_options(args, OPTIONS);
   if (process.getuid?.() !== 0) die(EXIT.noPermission, "lowportd install: must be run as root (try sudo)");
-  process.umask(0o077); // every mode is set by hand
+  process.umask(0o022); // for the programs that are run; what is written here gets its mode by hand
   return run_and_report("install", options, async (say, stop): Promise<Outcome> => {
     // 1. What is wanted.
     if (options.init !== undefined && !INIT_NAMES.some((name) => name === options.init))

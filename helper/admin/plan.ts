@@ -121,6 +121,6 @@ export async function plan_install(
   const changes = [...first.changes, ...rest.changes, ...service.before, ...switched.changes, ...service.after];
   const keep = new Set([release, before?.release]);
   const old = list_releases().filter((name) => !keep.has(name));
-  if (changes.length > 0 && old.length > 0) changes.push(remove_releases(old));
+  if (new_release && old.length > 0) changes.push(remove_releases(old));
   return { changes, settings, release };
 }

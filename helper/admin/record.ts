@@ -10,7 +10,7 @@ import { errno_name, native } from "../../shared/native.js";
 import { read_trusted } from "../trusted-path.js";
 import type { Made } from "./account.js";
 import { LIBRARY } from "./sources.js";
-import { look_at, Refusal, type Target } from "./targets.js";
+import { look_at, look_at_file, Refusal, type Target } from "./targets.js";
 
 export const RECORD = join(LIBRARY, "installed.json");
 const LOCK = "/run/lowport-install.lock";
@@ -44,7 +44,7 @@ export function note_file({ path, text, mode }: Target): Installed {
 
 /** What the last install has recorded; undefined if there was none. @throws Refusal if it cannot be believed */
 export function read_record(): InstallRecord | undefined {
-  if (look_at(RECORD) === undefined) return undefined;
+  if (look_at_file(RECORD) === undefined) return undefined;
   try {
     const record = JSON.parse(read_trusted(RECORD)) as InstallRecord;
     const lists = [record.files, record.links, record.folders];
@@ -55,7 +55,7 @@ export function read_record(): InstallRecord | undefined {
   }
 }
 
-/** Two installs at once would undo each other's work. The lock is held until the process ends, and is no longer there then. @throws Refusal */
+/** Two installs at once would undo each other's work. The lock is held until the process ends, and is no longer there then. */
 export function lock_installs(): void {
   const { O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDWR } = constants;
   const fd = openSync(LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
@@ -66,5 +66,5 @@ export function lock_installs(): void {
   }
   closeSync(fd);
   const why = result < 0 && errno_name(result) !== "EAGAIN" ? errno_name(result) : "another install or uninstall is running";
-  throw new Refusal(`${LOCK}: ${why}; try again when it has ended`);
+  throw new Error(`${LOCK}: ${why}; try again when it has ended`);
 }

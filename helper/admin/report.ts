@@ -22,7 +22,7 @@ const UNCHANGED = "nothing was changed";
 
 function explain(error: unknown): { code: number; lines: string[] } {
   if (error instanceof Undone) {
-    const end = error.left.length === 0 ? "what had been done is undone; nothing is changed" : "not all could be undone:";
+    const end = error.left.length === 0 ? "what had been done is undone; the system is as before" : "not all could be undone:";
     return { code: EXIT.refused, lines: [error.message, end, ...error.left] };
   }
   if (error instanceof Usage) return { code: EXIT.usage, lines: [`usage: ${error.message}; see lowportd --help`, UNCHANGED] };

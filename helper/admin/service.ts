@@ -1,8 +1,14 @@
 /** How the service gets from what it was to what it shall be: enabled, and running what is installed. And how it gets back. */
+import { dirname } from "node:path";
+import { DEFAULT_SOCKET } from "../../shared/protocol.js";
 import type { Change } from "./changes.js";
 import type { Init } from "./inits.js";
 import { ask_status, wait_until } from "./serving.js";
 import type { Settings } from "./settings.js";
+import { look_at, remove_tree } from "./targets.js";
+
+/** Where the helper has its socket and its pid file. */
+export const RUN_FOLDER = dirname(DEFAULT_SOCKET);
 
 /** What an install changes of that which runs. */
 export interface Differences {
@@ -25,6 +31,13 @@ export async function plan_service(
   const before: Change[] = [];
   const after: Change[] = [];
 
+  if (look_at(RUN_FOLDER) === undefined)
+    before.push({
+      says: `see that ${RUN_FOLDER} is gone again`,
+      undo: () => {
+        if (look_at(RUN_FOLDER) !== undefined) remove_tree(RUN_FOLDER);
+      },
+    });
   if (own.length > 0) {
     // Undone last: when the old files are back.
     before.push({ says: `take ${init.name} back to the old files`, undo: () => init.read_again() });

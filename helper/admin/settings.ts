@@ -47,6 +47,7 @@ function parse(file: string, text: string): unknown {
 
 function read(file: string): string {
   try {
+    if (look_at(file)?.isSocket() === true) throw new Error("is a socket");
     return read_trusted(file);
   } catch (error) {
     throw new ConfigFault([`${file}: /: ${message_of(error)}`]);

@@ -111,6 +111,13 @@ export function sync_folder(folder: string): void {
   closeSync(fd);
 }
 
+/** Removes a folder that only root could have made, with all that is in it. */
+export function remove_tree(folder: string): void {
+  const stats = lstatSync(folder);
+  if (!stats.isDirectory() || stats.uid !== 0) throw new Error(`${folder} is no folder of root's; it is left as it is`);
+  rmSync(folder, { recursive: true });
+}
+
 /** Root's own regular file at `path`, or undefined if nothing is there. @throws Refusal if it is anything else */
 export function look_at_file(path: string): Stats | undefined {
   const stats = look_at(path);

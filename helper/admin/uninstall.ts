@@ -3,23 +3,24 @@
  * the account. The audit log stays, as root's, unless --purge says otherwise. Each step is done if it can be, whatever became of
  * the others, so that half an installation can be removed too; what could not be done is said, and a second run tries it again.
  */
-import { lstatSync, readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { errno_of, message_of } from "../../shared/errors.js";
-import { DEFAULT_CONFIG, DEFAULT_SOCKET, EXIT } from "../../shared/protocol.js";
+import { DEFAULT_CONFIG, EXIT } from "../../shared/protocol.js";
 import { die } from "../command-line.js";
 import { find_user_entry, remove_group, remove_user } from "./account.js";
 import { read_options } from "./arguments.js";
-import { AUDIT_FOLDER, give_to_root } from "./audit-folder.js";
+import { AUDIT_FOLDER, give_to_root, remove_log } from "./audit-folder.js";
 import { find_init, INIT_NAMES, type Init, init_of } from "./inits.js";
 import { stop_leftovers } from "./leftovers.js";
 import { FILES, LINKS } from "./plan.js";
 import { type InstallRecord, lock_installs, RECORD, read_record } from "./record.js";
 import { list_releases, remove_unfinished } from "./release.js";
 import { type Outcome, run_and_report } from "./report.js";
+import { RUN_FOLDER } from "./service.js";
 import { ACCOUNT } from "./settings.js";
 import { LIBRARY } from "./sources.js";
-import { look_at, look_at_file } from "./targets.js";
+import { look_at, look_at_file, remove_tree } from "./targets.js";
 
 const OPTIONS = {
   purge: { type: "boolean", default: false },
@@ -33,19 +34,11 @@ interface Step {
 }
 
 const CONFIG_FOLDER = dirname(DEFAULT_CONFIG);
-const RUN_FOLDER = dirname(DEFAULT_SOCKET);
 
 /** Files that install may have written, when its record is lost: those of our names that speak of us. */
 function guess_files(): string[] {
   const known = [...FILES.map(([, path]) => path), ...INIT_NAMES.flatMap((name) => init_of(name).files.map(({ path }) => path))];
   return [...new Set(known)].filter((path) => look_at(path)?.isFile() === true && readFileSync(path, "utf8").includes("lowport"));
-}
-
-/** Removes a folder that only root could have made, with all that is in it. */
-function remove_tree(folder: string): void {
-  const stats = lstatSync(folder);
-  if (!stats.isDirectory() || stats.uid !== 0) throw new Error(`${folder} is no folder of root's; it is left as it is`);
-  rmSync(folder, { recursive: true });
 }
 
 function remove_if_empty(folder: string): void {
@@ -56,11 +49,6 @@ function remove_if_empty(folder: string): void {
   }
 }
 
-function remove_log(): void {
-  give_to_root(); // so that nobody changes what is being removed
-  remove_tree(AUDIT_FOLDER);
-}
-
 function plan_uninstall(init: Init | undefined, record: InstallRecord | undefined, purge: boolean): Step[] {
   const steps: Step[] = [];
   const add = (says: string, run: Step["run"]) => steps.push({ says, run });
@@ -68,8 +56,8 @@ function plan_uninstall(init: Init | undefined, record: InstallRecord | undefine
   const own = (path: string) => init?.files.some((file) => file.path === path) === true;
 
   // The service.
-  if (init !== undefined && files.some(own)) {
-    add(`stop lowport`, () => init.stop());
+  if (init !== undefined) {
+    add("stop lowport", () => init.stop());
     add(`disable lowport in ${init.name}`, () => init.disable());
   }
   const user = record?.account.user === true ? find_user_entry(ACCOUNT) : undefined;
