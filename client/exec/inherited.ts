@@ -1,45 +1,60 @@
 /**
  * What this process was started with, for the program that it becomes. Node changes some of it before our first line runs: it
- * marks inherited descriptors close-on-exec, raises the limit of descriptors, takes every ignored signal back to its default
- * and ignores SIGPIPE. The `lowport` command notes it all before Node starts (../lowport.sh) in a variable of the environment.
+ * marks inherited descriptors close-on-exec, raises the limit of descriptors, takes every ignored signal back to its default,
+ * unblocks all and ignores SIGPIPE. The `lowport` command notes it all before Node starts (../lowport.sh) in a variable of the environment.
  * Where that is missing, because cli.js was started directly, it is inferred: descriptors as far as they are not of a kind
  * that Node makes, the limit from the parent, the signals as defaults.
  */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
-/** The variable: ignored signals as in /proc/PID/status, soft limit of descriptors, numbers of descriptors with commas. */
+/**
+ * The variable: ignored and blocked signals as in /proc/PID/status, soft limit of descriptors, numbers of descriptors with commas, names
+ * with commas of variables that the shell has added.
+ */
 export const NOTED = "LOWPORT_EXEC_INHERITED";
 
 export interface Inherited {
   /** Signals 1 to 32 and 33 to 64, a bit each. */
   readonly ignored: readonly [number, number];
+  readonly blocked: readonly [number, number];
   /** Soft RLIMIT_NOFILE; -1: leave it. */
   readonly softLimit: number;
   /** Numbers above 2. */
   readonly descriptors: readonly number[];
+  /** Variables of the environment that were not there. */
+  readonly added: readonly string[];
 }
 
 const O_CLOEXEC = 0o2000000;
 /** What Node opens for itself. An inherited one of these kinds cannot be told apart. */
 const OF_NODE = /^anon_inode:\[(eventpoll|eventfd|io_uring|timerfd|signalfd|pidfd)\]/;
 
-function parse_mask(hex: string): [number, number] {
-  const mask = BigInt(`0x${hex}`);
+type Mask = [number, number];
+
+function split_mask(mask: bigint): Mask {
   return [Number(mask & 0xffffffffn) | 0, Number(mask >> 32n) | 0];
 }
 
+const SIGINT = 1n << 1n;
+const SIGQUIT = 1n << 2n;
+
+/**
+ * Some shells (bash, ash) ignore SIGQUIT themselves, and give it back to what they start. Whoever ignores it for others, as for
+ * a job in the background, ignores SIGINT too.
+ */
+const without_the_shells_own = (mask: bigint) => ((mask & SIGINT) === 0n ? mask & ~SIGQUIT : mask);
+
 /** @returns undefined if the note is not one. */
 export function parse_note(note: string | undefined): Inherited | undefined {
-  const [, mask, limit, numbers] = /^([0-9a-f]{16}):(\d+|unlimited):((?:\d+,)*)$/.exec(note ?? "") ?? [];
-  if (mask === undefined || limit === undefined || numbers === undefined) return undefined;
+  const form = /^([0-9a-f]{16}):([0-9a-f]{16}):(\d+|unlimited):((?:\d+,)*):((?:\w+,)*)$/;
+  const [whole, ignored, blocked, limit, numbers = "", added = ""] = form.exec(note ?? "") ?? [];
+  if (whole === undefined) return undefined;
   return {
-    ignored: parse_mask(mask),
+    ignored: split_mask(without_the_shells_own(BigInt(`0x${ignored}`))),
+    blocked: split_mask(BigInt(`0x${blocked}`)),
     softLimit: limit === "unlimited" ? -1 : Math.min(Number(limit), 2 ** 31 - 1),
-    descriptors: numbers
-      .split(",")
-      .filter((text) => text !== "")
-      .map(Number)
-      .filter((fd) => fd > 2),
+    descriptors: numbers.split(",").slice(0, -1).map(Number),
+    added: added.split(",").slice(0, -1),
   };
 }
 
@@ -91,7 +106,15 @@ function infer_limit(): number {
 /** What this process was started with, as far as it can be known. */
 export function read_inherited(): Inherited {
   const noted = parse_note(process.env[NOTED]);
-  return noted ?? { ignored: [0, 0], softLimit: infer_limit(), descriptors: infer_descriptors(open_files()) };
+  return (
+    noted ?? {
+      ignored: [0, 0],
+      blocked: [0, 0],
+      softLimit: infer_limit(),
+      descriptors: infer_descriptors(open_files()),
+      added: [],
+    }
+  );
 }
 
 /** The last `count` words of this process's command line, each ended by a NUL, as the bytes that they were. */
@@ -104,11 +127,11 @@ export function own_words(count: number): Buffer {
 
 /**
  * The environment that this process was started with, as the bytes that it was, each variable ended by a NUL.
- * @param set in place of what was there
+ * @param without variables that are left out. @param set in place of what was there
  */
-export function own_environment(set: Readonly<Record<string, string>> = {}): Buffer {
+export function own_environment(without: readonly string[], set: Readonly<Record<string, string>> = {}): Buffer {
   const all = readFileSync("/proc/self/environ").toString("latin1").split("\0").slice(0, -1);
-  const gone = new Set([NOTED, ...Object.keys(set)]);
+  const gone = new Set([NOTED, ...without, ...Object.keys(set)]);
   const kept = all.filter((variable) => !gone.has(variable.slice(0, variable.indexOf("="))));
   const added = Object.entries(set).map(([name, value]) => Buffer.from(`${name}=${value}`).toString("latin1"));
   return Buffer.from([...kept, ...added].map((variable) => `${variable}\0`).join(""), "latin1");

@@ -2,11 +2,12 @@
  * `lowport exec`: this process becomes the program. It starts a supervisor apart from itself, puts a filter on bind(2) whose
  * questions the supervisor answers, and executes the program in place; so that the program's process id, parent, signals,
  * exit status, terminal, group and session are what they would be without us, because nothing stands between.
+ * Nothing here may touch process.stdin, stdout or stderr, nor import node:process, which does: they would become non-blocking,
+ * for the program and for everybody who shares them.
  * The program gains no right by it, and its setuid programs gain none either (no_new_privs).
  */
 import { accessSync, constants as fs, statSync, writeSync } from "node:fs";
 import { basename, join } from "node:path";
-import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { errno_name, MAX_FDS, native } from "../../shared/native.js";
 import { keep_alive } from "../../shared/poll.js";
@@ -125,10 +126,10 @@ async function launch({ hold, socket, sockets, command }: ExecOptions): Promise<
   }
   const error = exec_native().become(
     own_words(command.length),
-    own_environment(listen_variables(sockets)),
+    own_environment(inherited.added, listen_variables(sockets)),
     Int32Array.from(fds),
     Int32Array.from(inherited.descriptors),
-    Int32Array.of(...inherited.ignored, inherited.softLimit),
+    Int32Array.of(...inherited.ignored, ...inherited.blocked, inherited.softLimit),
   );
   const code = errno_name(error);
   complain(`${name}: it cannot be executed: ${code}`);
@@ -140,7 +141,7 @@ export async function run_exec(args: readonly string[]): Promise<number> {
   try {
     const options = parse_exec(args);
     if (options !== "help") return await launch(options);
-    process.stdout.write(EXEC_USAGE);
+    writeSync(1, EXEC_USAGE);
     return EXIT.ok;
   } catch (error) {
     if (error instanceof BadWords) complain(`${error.message}; see lowport exec --help`);

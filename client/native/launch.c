@@ -138,21 +138,26 @@ static void inherit(int fd) {
         fcntl(fd, F_SETFD, flags & ~FD_CLOEXEC);
 }
 
-static bool set_ignored(const int32_t *ignored) {
-    bool ok = true;
-    for (int signal = 1; signal <= 64; signal++) {
-        struct sigaction old, wanted = {.sa_handler = SIG_DFL};
-        if ((uint32_t)ignored[(signal - 1) / 32] >> ((signal - 1) % 32) & 1)
-            wanted.sa_handler = SIG_IGN;
-        /* 32 and 33 are glibc's own: it refuses both */
-        if (sigaction(signal, NULL, &old) == 0 && old.sa_handler != wanted.sa_handler && signal != SIGKILL &&
-            signal != SIGSTOP)
-            ok = sigaction(signal, &wanted, NULL) == 0 && ok;
-    }
-    return ok;
+static bool has_signal(const int32_t *mask, int signal) {
+    return (uint32_t)mask[(signal - 1) / 32] >> ((signal - 1) % 32) & 1;
 }
 
-/* become(argv, env, sockets, kept, [ignored signals 1-32, 33-64, soft limit of descriptors or -1]) -> -errno, or never returns:
+/* A handler of Node's would become the default at exec anyway; what is ignored or blocked stays so. */
+static void set_signals(const int32_t *ignored, const int32_t *blocked) {
+    sigset_t mask;
+    sigemptyset(&mask);
+    for (int signal = 1; signal <= 64; signal++) {
+        struct sigaction old, wanted = {.sa_handler = has_signal(ignored, signal) ? SIG_IGN : SIG_DFL};
+        if (has_signal(blocked, signal))
+            sigaddset(&mask, signal);
+        /* 32 and 33 are glibc's own, which it refuses */
+        if (sigaction(signal, NULL, &old) == 0 && old.sa_handler != wanted.sa_handler)
+            sigaction(signal, &wanted, NULL);
+    }
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+}
+
+/* become(argv, env, sockets, kept, [ignored signals 1-32, 33-64, blocked, blocked, soft limit of descriptors or -1]) -> -errno, or never returns:
  * this process executes another program, found as execvp(3) does. It has `sockets` as its descriptors from 3 on, `kept` at
  * their numbers, and stdio; nothing else. After a failure descriptors from 3 on are no longer what they were: use leave(). */
 napi_value become(napi_env env, napi_callback_info info) {
@@ -165,7 +170,7 @@ napi_value become(napi_env env, napi_callback_info info) {
                    &kept_count, &state, &state_length))
         return NULL;
     char **argv = split(argv_bytes, argv_length), **its_env = split(env_bytes, env_length);
-    if (!argv || !its_env || !argv[0] || state_length != 3)
+    if (!argv || !its_env || !argv[0] || state_length != 5)
         return give_int(env, -EINVAL);
     syscall(CLOSE_RANGE, CHANNEL_FD, ~0U, RANGE_CLOEXEC); /* before Linux 5.11 Node's own care must do */
     for (int fd = 0; fd < 3; fd++)
@@ -179,11 +184,11 @@ napi_value become(napi_env env, napi_callback_info info) {
     for (size_t i = 0; i < socket_count; i++)
         if (dup2(sockets[i], 3 + (int)i) < 0)
             return give_result(env, -1);
-    if (state[2] >= 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = (rlim_t)state[2];
+    if (state[4] >= 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = (rlim_t)state[4];
         setrlimit(RLIMIT_NOFILE, &limit);
     }
-    set_ignored(state);
+    set_signals(state, state + 2);
     execvpe(argv[0], argv, its_env);
     return give_result(env, -1);
 }
