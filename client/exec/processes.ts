@@ -19,7 +19,7 @@ export interface Status {
 export function read_status(id: number | "self"): Status | undefined {
   try {
     const text = readFileSync(`/proc/${id}/status`, "utf8");
-    const line = (name: string) => new RegExp(`^${name}:\\s*(.*)$`, "m").exec(text)?.[1]?.trim() ?? "";
+    const line = (name: string) => new RegExp(`^${name}:[ \\t]*(.*)$`, "m").exec(text)?.[1]?.trim() ?? "";
     return {
       process: Number(line("Tgid")),
       name: line("Name"),

@@ -4,6 +4,7 @@
  * Never waits, and never writes into what only happens to be descriptor 2: a database, say, in a daemon that has closed it.
  */
 import { closeSync, fstatSync, readFileSync } from "node:fs";
+import { errno_name } from "../../shared/native.js";
 import { exec_native } from "./native.js";
 
 /** Which file stderr was when the program was started; undefined: none. */
@@ -34,10 +35,13 @@ export function file_id(fd: number): FileId | undefined {
 
 /** Says each thing once. */
 export class Complaints {
+  readonly #program: number;
   readonly #started: FileId | undefined;
   readonly #said = new Set<string>();
 
-  constructor(started: FileId | undefined) {
+  /** @param program the process that was started, @param started its stderr */
+  constructor(program: number, started: FileId | undefined) {
+    this.#program = program;
     this.#started = started;
   }
 
@@ -45,7 +49,9 @@ export class Complaints {
   say(about: string, text: string, thread: number, process: number): void {
     if (this.#said.has(about)) return;
     this.#said.add(about);
-    const fd = exec_native().takeFd(thread, process, 2);
+    let fd = exec_native().takeFd(thread, process, 2);
+    // Who may not be looked into has in most cases the stderr of who started it.
+    if (fd < 0 && errno_name(fd) === "EPERM") fd = exec_native().takeFd(this.#program, this.#program, 2);
     if (fd < 0) return;
     try {
       if (is_for_people(fd, this.#started)) exec_native().writeNow(fd, Buffer.from(`lowport exec: ${text}\n`));

@@ -154,7 +154,7 @@ async function main(): Promise<void> {
   const { program, pid, hold, socket, sockets } = order;
   if (listener !== undefined) {
     const leases = new ProgramLeases(socket, hold);
-    new Supervisor(listener, leases, new Complaints(order.stderr)).start();
+    new Supervisor(listener, leases, new Complaints(pid, order.stderr)).start();
     tell({ pid: process.pid });
   } else {
     const watched = watch_program(pid, () => leases);
