@@ -3,4 +3,6 @@
 here=$(readlink -f "$0")
 here=${here%/*}
 . "$here/note-inherited.sh"
-exec node "$here/cli.js" "$@"
+main=cli.js
+[ "${1-}" != exec ] || main=exec/main.js
+exec node "$here/$main" "$@"

@@ -24,7 +24,7 @@ const NOT_EXECUTABLE = 126;
 const NOT_FOUND = 127;
 
 /** The supervisor's Node: it has little to remember, and compiles little. */
-const NODE_FLAGS = ["--max-old-space-size=64", "--max-semi-space-size=1", "--v8-pool-size=1"];
+const NODE_FLAGS = ["--jitless", "--max-old-space-size=64", "--max-semi-space-size=1", "--v8-pool-size=0"];
 
 /** An end of this command, and what it says. */
 class Exit extends Error {

@@ -2,7 +2,8 @@
  * What /proc tells about the program's processes: who they are, and which of them has a socket. Every answer may be out of
  * date when it is given; callers either have the kernel confirm it (noticeIsValid) or do nothing that harms if it is wrong.
  */
-import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { errno_of } from "../../shared/errors.js";
 
 export interface Status {
   /** The thread's process. */
@@ -13,6 +14,12 @@ export interface Status {
   readonly identity: string;
   /** Effective. */
   readonly capabilities: bigint;
+  /** Real. */
+  readonly uid: number;
+  /** It has a system call filter, as all processes of the program have. */
+  readonly filtered: boolean;
+  /** It has ended, and waits for its parent to know. */
+  readonly dead: boolean;
 }
 
 /** A process or thread; undefined if it is gone. */
@@ -25,6 +32,9 @@ export function read_status(id: number | "self"): Status | undefined {
       name: line("Name"),
       identity: ["Uid", "Gid", "Groups"].map(line).join("/"),
       capabilities: BigInt(`0x${line("CapEff")}`),
+      uid: Number.parseInt(line("Uid"), 10),
+      filtered: line("Seccomp") === "2",
+      dead: /^[ZX]/.test(line("State")),
     };
   } catch {
     return undefined;
@@ -46,12 +56,12 @@ export function link_of(id: number, number: number): string | undefined {
   }
 }
 
-/** Numbers of the descriptors of a process or thread. */
-export function numbers_of(id: number): number[] {
+/** Numbers of the descriptors of a process or thread; none if it is gone, undefined if it may not be looked into. */
+export function numbers_of(id: number): number[] | undefined {
   try {
     return readdirSync(`/proc/${id}/fd`).map(Number);
-  } catch {
-    return [];
+  } catch (error) {
+    return errno_of(error) === "EACCES" || errno_of(error) === "EPERM" ? undefined : [];
   }
 }
 
@@ -59,19 +69,24 @@ export const socket_link = (inode: number) => `socket:[${inode}]`;
 
 export const has_socket = ({ process, number }: Place, inode: number) => link_of(process, number) === socket_link(inode);
 
-/** Looks for a process of this user, other than this one, that has the socket. */
+/** Of a process that may not be looked into. */
+const SOMEWHERE = -1;
+
+/**
+ * Looks for a process of this user, other than this one, that has the socket. One that may not be looked into is taken for it
+ * if it could be of the program.
+ */
 export function find_holder(inode: number): Place | undefined {
   const uid = process.getuid?.();
-  for (const name of readdirSync("/proc")) {
-    const id = Number(name);
+  let hidden: Place | undefined;
+  for (const id of readdirSync("/proc").map(Number)) {
     if (!Number.isInteger(id) || id === process.pid) continue;
-    try {
-      if (statSync(`/proc/${id}`).uid !== uid) continue;
-    } catch {
-      continue;
-    }
-    const number = numbers_of(id).find((one) => has_socket({ process: id, number: one }, inode));
+    const status = read_status(id);
+    if (status === undefined || status.uid !== uid || status.dead) continue;
+    const numbers = numbers_of(id);
+    const number = numbers?.find((one) => has_socket({ process: id, number: one }, inode));
     if (number !== undefined) return { process: id, number };
+    if (numbers === undefined && status.filtered) hidden ??= { process: id, number: SOMEWHERE };
   }
-  return undefined;
+  return hidden;
 }

@@ -37,6 +37,9 @@ const ENDING_RETRY_MS = 20;
 /** The helper went away between two requests; the next attempt connects anew. */
 const BROKEN = new Set(["ECONNRESET", "ESHUTDOWN", "EPIPE"]);
 
+/** A name as a label may be (shared/PROTOCOL.md). */
+export const label_of = (name: string): string => name.replaceAll(/[^A-Za-z0-9._-]/g, "_").slice(0, 64);
+
 const code_of = (error: unknown) => (error instanceof LowportError ? error.code : "");
 
 export class ProgramLeases {
@@ -53,11 +56,6 @@ export class ProgramLeases {
     this.#client.on("lost", (socket) => this.#forget(socket));
     this.#hold = hold;
     this.#on_look = on_look;
-  }
-
-  /** How many sockets are in use, or in a pause that the hold allows. */
-  get size(): number {
-    return this.#tracked.size;
   }
 
   #forget(socket: BoundSocket): void {

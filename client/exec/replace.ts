@@ -57,7 +57,7 @@ export function put_in_place(listener: number, asked: Asked, granted: number): n
   const carried = native.carryOptions(own, granted);
   if (carried < 0) return carried;
   native.setBlocking(granted, blocking ? 1 : 0);
-  const numbers = numbers_of(thread);
+  const numbers = numbers_of(thread) ?? [];
   const links = new Map(numbers.map((one) => [one, link_of(thread, one)]));
   const registrations = numbers
     .filter((one) => links.get(one) === "anon_inode:[eventpoll]")

@@ -112,6 +112,7 @@ test("pipes: what is written to stdin arrives, and readers see the end when the 
 });
 
 test("nobody else has the pipe: its reader sees the end although the program lives on", async (t) => {
+  await no_supervisors();
   // "close" comes when all ends of stdout and stderr are closed.
   const daemon = python(`
 import os, sys, time
@@ -164,6 +165,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))`),
 });
 
 test("a daemon that leaves by fork and setsid goes on, and its supervisor with it", async (t) => {
+  await no_supervisors();
   const code = `
 import os, sys, time
 if os.fork(): os._exit(5)
@@ -252,6 +254,7 @@ test("the one difference: setuid programs gain nothing", async (t) => {
 });
 
 test("the supervisor has no terminal, folder or pipe of the program's, and no politeness ends it", async (t) => {
+  await no_supervisors();
   const program = new Program(t, alice, [...LOWPORT, "sleep", "3600"], { env: NODE_FIRST, cwd: folder_of(alice, "cwd") });
   const [pid = 0] = await until("there is a supervisor", () => (supervisors().length === 1 ? supervisors() : undefined));
   const status = readFileSync(`/proc/${pid}/status`, "utf8");
