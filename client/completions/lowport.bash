@@ -39,7 +39,7 @@ _lowport() {
     case $program/$command in
     lowportd/ | lowportd/run) flags='--config --pid-file --ready-fd --syslog --daemon' ;;
     lowportd/check-config | lowportd/doctor | lowport/doctor) flags='--config --json' ;;
-    lowportd/install) flags='--allow --init --node --dry-run --json' ;;
+    lowportd/install) flags='--allow --init --node --hardened --dry-run --json' ;;
     lowportd/uninstall) flags='--purge --dry-run --json' ;;
     lowport/status) flags='--wait --socket --json' ;;
     lowport/list | lowport/revoke) flags='--socket --json' ;;

@@ -44,5 +44,6 @@ complete -c lowportd -n '__fish_seen_subcommand_from check-config doctor install
 complete -c lowportd -n '__fish_seen_subcommand_from install' -l allow -x -a '(__fish_complete_users)' -d 'let a user or %group have ports'
 complete -c lowportd -n '__fish_seen_subcommand_from install' -l init -x -a 'systemd openrc sysv' -d 'the init to install for'
 complete -c lowportd -n '__fish_seen_subcommand_from install' -l node -r -F -d 'the Node that it gets a copy of'
+complete -c lowportd -n '__fish_seen_subcommand_from install' -l hardened -d 'no memory that is both written and run (systemd)'
 complete -c lowportd -n '__fish_seen_subcommand_from install uninstall' -l dry-run -d 'tell every change, and make none'
 complete -c lowportd -n '__fish_seen_subcommand_from uninstall' -l purge -d 'remove the audit log too'

@@ -25,17 +25,30 @@ export class Undone extends Error {
   }
 }
 
+/** Lets the event loop look for signals: it does so at least once between two turns of setImmediate. */
+export async function hear_signals(): Promise<void> {
+  for (let turn = 0; turn < 2; turn++) await new Promise(setImmediate);
+}
+
 async function undo_all(begun: readonly Change[], say: (line: string) => void): Promise<string[]> {
-  const left: string[] = [];
+  const stuck: Change[] = [];
   for (const change of begun.toReversed()) {
     if (change.undo === undefined) continue;
     say(change.apply === undefined ? change.says : `undo: ${change.says}`);
     try {
       await change.undo();
+    } catch {
+      stuck.push(change);
+    }
+  }
+  // Once more: on a disk that was full there may be room now.
+  const left: string[] = [];
+  for (const change of stuck)
+    try {
+      await change.undo?.();
     } catch (error) {
       left.push(`${change.says}: cannot be undone: ${message_of(error)}`);
     }
-  }
   return left;
 }
 
@@ -54,12 +67,13 @@ export async function make_changes(
   const begun: Change[] = [];
   try {
     for (const change of changes) {
-      await new Promise(setImmediate); // a signal is heard between two changes
+      await hear_signals();
       stop.throwIfAborted();
       if (change.apply !== undefined) say(change.says);
       begun.push(change);
       await change.apply?.(stop);
     }
+    await hear_signals();
     stop.throwIfAborted();
   } catch (error) {
     throw new Undone(message_of(error), await undo_all(begun, say));

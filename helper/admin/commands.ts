@@ -21,7 +21,7 @@ const USAGE = `lowportd ${VERSION}: binds privileged ports for programs without 
         only read the configuration, and tell each fault
   lowportd doctor [--config FILE] [--json]
         what an admin would check: each ok, or with its cure
-  lowportd install [--allow WHO:PROTO:PORTS[@ADDRESS]]... [--init systemd|openrc|sysv] [--node FILE] [--dry-run] [--json]
+  lowportd install [--allow WHO:PROTO:PORTS[@ADDRESS]]... [--init systemd|openrc|sysv] [--node FILE] [--hardened] [--dry-run] [--json]
         install it as a service, or upgrade it; WHO is a user or %GROUP, as in --allow www-data:tcp:80,443
   lowportd uninstall [--purge] [--dry-run] [--json]
         remove all of it but the audit log
@@ -34,6 +34,7 @@ const USAGE = `lowportd ${VERSION}: binds privileged ports for programs without 
   --allow          may be given more than once; PROTO is tcp, udp or tcp+udp
   --init           if it is not to be found out
   --node FILE      the Node that the service gets a copy of; default: the one that runs this
+  --hardened       without V8's compilers, so that no page can be both written and run; slower; systemd only
   --dry-run        tell every change, and make none
   --purge          the audit log too
   --json           the answer as JSON

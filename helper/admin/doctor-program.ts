@@ -21,7 +21,7 @@ import { distrust } from "../trusted-path.js";
 import { octal, ok, type Result, unknown, unless_wrong, wrong } from "./findings.js";
 import { init_of } from "./inits.js";
 import type { InstallRecord } from "./record.js";
-import { look_at } from "./targets.js";
+import { look_at } from "./standing.js";
 
 const INSTALL = "sudo lowportd install";
 const CHUNK_BYTES = 1 << 20;
@@ -93,14 +93,24 @@ export function check_release(folder: string, owner = { uid: 0, gid: 0 }): reado
   );
 }
 
-/** Tells on a line each what cannot be loaded. */
+/** Tells as JSON what can be loaded ("ok"), and of what cannot why. */
 const LOAD = `const [posix, addon] = process.argv.slice(1);
-const tell = async (name, load) => { try { await load(); console.log(name + " ok"); } catch (error) { console.log(name + " " + String(error?.message ?? error).replace(/\\s+/g, " ")); } };
-await tell("posix", async () => (await import(posix)).load_posix());
-await tell("addon", async () => (await import(addon)).native());`;
+const attempt = async (load) => { try { await load(); return "ok"; } catch (error) { return String(error?.message ?? error).replace(/\\s+/g, " "); } };
+const found = {
+  posix: await attempt(async () => (await import(posix)).load_posix()),
+  addon: await attempt(async () => (await import(addon)).native()),
+};
+console.log(JSON.stringify(found));`;
+
+/** What the helper cannot do without. */
+export interface Loads {
+  readonly node: Result;
+  readonly posix: Result;
+  readonly addon: Result;
+}
 
 /** Whether the Node runs, and loads what the helper needs: a Node of another major version does not load posix. */
-export function check_loads(node: string, program: string): Record<"node" | "posix" | "addon", Result> {
+export function check_loads(node: string, program: string): Loads {
   const modules = ["dist/helper/posix.js", "dist/shared/native.js"].map((file) => pathToFileURL(join(program, file)).href);
   const { status, stdout, error, signal } = spawnSync(node, ["--input-type=module", "-e", LOAD, ...modules], {
     cwd: "/",
@@ -114,11 +124,9 @@ export function check_loads(node: string, program: string): Record<"node" | "pos
     const untried = unknown("not tried, because Node does not run");
     return { node: wrong(`${node} does not run: ${why}`, INSTALL), posix: untried, addon: untried };
   }
-  const judge = (name: string): Result => {
-    const said = new RegExp(`^${name} (.*)$`, "m").exec(stdout)?.[1] ?? "said nothing";
-    return said === "ok" ? ok("can be loaded") : wrong(said, `install again: ${INSTALL}`);
-  };
-  return { node: ok(`${node} runs`), posix: judge("posix"), addon: judge("addon") };
+  const said = JSON.parse(stdout) as { posix: string; addon: string };
+  const judge = (text: string) => (text === "ok" ? ok("can be loaded") : wrong(text, `install again: ${INSTALL}`));
+  return { node: ok(`${node} runs`), posix: judge(said.posix), addon: judge(said.addon) };
 }
 
 /** Files and links outside of the release against what install has recorded. */

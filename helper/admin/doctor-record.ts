@@ -75,6 +75,8 @@ export interface Verdict {
 
 /** Whether the chain holds. @param verify runs `lowport audit verify` on files */
 export function check_chain(path: string, verify: (files: readonly string[]) => Verdict): readonly Result[] {
+  // Whoever owns the folder could have put a fifo there, which nobody would ever write to.
+  if (!lstatSync(path).isFile()) return [unknown(`${path} is no regular file`, "see audit-log")];
   const files = files_of_log(path);
   let verdict = verify(files);
   // The last line may have been half written when it was read.

@@ -3,22 +3,25 @@
  * tells what it cannot see without root. `lowport doctor` is the same, for a user who does not know where lowportd is.
  */
 import { spawnSync } from "node:child_process";
-import { lstatSync, realpathSync } from "node:fs";
+import { lstatSync, readdirSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { message_of } from "../../shared/errors.js";
 import { pid_file_of, read_pid_file } from "../../shared/pid-file.js";
 import { DEFAULT_CONFIG, DEFAULT_SOCKET, EXIT } from "../../shared/protocol.js";
 import { type Config, ConfigFault, load_config } from "../config.js";
+import type { User } from "../posix.js";
 import { read_options } from "./arguments.js";
 import { type Answer, check_answer, check_pid_file, check_privileges, check_socket } from "./doctor-process.js";
-import { check_drift, check_loads, check_loose_program, check_release, check_service } from "./doctor-program.js";
+import { check_drift, check_loads, check_loose_program, check_release, check_service, type Loads } from "./doctor-program.js";
 import { check_audit_log, check_chain, check_clock, check_disk, no_config, type Verdict } from "./doctor-record.js";
 import { type Finding, type Result, run_check, unknown, unless_wrong, wrong } from "./findings.js";
 import { type InstallRecord, read_record } from "./record.js";
 import { LIBRARY, PROGRAM } from "./sources.js";
 
 const CLI = fileURLToPath(new URL("../../client/cli.js", import.meta.url));
+/** Milliseconds that it may take; a log of many gigabytes is verified in that time. */
+const LIMIT_MS = 1_800_000;
 /** Bytes of what `lowport` may say: a damaged log can have many lines. */
 const MAX_OUTPUT = 64 << 20;
 
@@ -29,6 +32,7 @@ function ask_lowport(...args: string[]): object {
     env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
     maxBuffer: MAX_OUTPUT,
     stdio: ["ignore", "pipe", "ignore"],
+    timeout: LIMIT_MS,
   });
   if (error !== undefined) throw error;
   const answer = JSON.parse(stdout) as { error?: { code: string; message: string } };
@@ -37,21 +41,33 @@ function ask_lowport(...args: string[]): object {
   return answer;
 }
 
+/** Whether a user may read a file of root's, or look into a folder of root's. */
+function is_readable(path: string, { gid: group }: User): boolean {
+  const { mode, gid } = lstatSync(path);
+  return (mode & 0o004) !== 0 || (gid === group && (mode & 0o040) !== 0);
+}
+
 /** The configuration, or each fault of it. */
 function read_config(file: string): { config: Config | undefined; results: readonly Result[] } {
   try {
     const config = load_config(file);
-    const paths = [file, join(dirname(file), "rules.d")];
-    const closed = paths.filter((path) => ((lstatSync(path, { throwIfNoEntry: false })?.mode ?? 0o4) & 0o4) === 0);
+    const folder = join(dirname(file), "rules.d");
+    const rules =
+      lstatSync(folder, { throwIfNoEntry: false }) === undefined ? [] : readdirSync(folder).map((name) => join(folder, name));
+    const closed = [dirname(file), file, ...(rules.length > 0 ? [folder, ...rules] : [])].filter(
+      (path) => !is_readable(path, config.user),
+    );
     const results = closed.map((path) =>
-      wrong(`${path} cannot be read by ${config.user.name}, so SIGHUP takes no new rules`, `chmod o+r ${path}`),
+      wrong(`${path} cannot be read by ${config.user.name}, so SIGHUP takes no new rules`, `chmod o+rX ${path}`),
     );
     return { config, results: unless_wrong(results, `${file} is valid and root's alone, ${config.policy.rules.length} rules`) };
   } catch (error) {
     const faults = error instanceof ConfigFault ? error.faults : [message_of(error)];
     const unseen = process.getuid?.() !== 0 && faults.every((fault) => fault.includes("cannot be read by this user"));
     if (unseen) return { config: undefined, results: [unknown(`needs root: ${faults.join("; ")}`, "sudo lowportd doctor")] };
-    return { config: undefined, results: faults.map((fault) => wrong(fault, "put it right, then kill -HUP or restart it")) };
+    const none = lstatSync(file, { throwIfNoEntry: false }) === undefined;
+    const cure = none ? "sudo lowportd install writes one" : "put it right, then kill -HUP or restart it";
+    return { config: undefined, results: faults.map((fault) => wrong(fault, cure)) };
   }
 }
 
@@ -93,7 +109,7 @@ export async function examine(file: string): Promise<Finding[]> {
   const sound = release === undefined || program.every(({ state }) => state === "ok");
   const untried = unknown("not tried, because the program is not as it was installed");
   const [node, folder] = release === undefined ? [process.execPath, PROGRAM] : [join(release, "node"), release];
-  const loads = sound ? check_loads(node, folder) : { node: untried, posix: untried, addon: untried };
+  const loads: Loads = sound ? check_loads(node, folder) : { node: untried, posix: untried, addon: untried };
 
   const with_config = (look: (known: Config) => readonly Result[]) => () => (config === undefined ? no_config : look(config));
   const with_record = (look: (known: InstallRecord) => readonly Result[] | Promise<readonly Result[]>) => () =>
@@ -102,9 +118,6 @@ export async function examine(file: string): Promise<Finding[]> {
   const verify = (files: readonly string[]) => ask_lowport("audit", "verify", ...reach, ...files) as Verdict;
 
   const checks: [string, () => readonly Result[] | Promise<readonly Result[]>][] = [
-    ["node", () => [loads.node]],
-    ["posix", () => [loads.posix]],
-    ["addon", () => [loads.addon]],
     ["config", () => results],
     ["answer", () => check_answer(answer)],
     ["privileges", with_config(({ user }) => check_privileges(pid, user))],
@@ -120,7 +133,7 @@ export async function examine(file: string): Promise<Finding[]> {
     ["drift", with_record(check_drift)],
     ["service", with_record(check_service)],
   ];
-  const findings = [...program];
+  const findings = [...program, ...Object.entries(loads).map(([check, result]) => ({ check, ...result }))];
   for (const [check, look] of checks) findings.push(...(await run_check(check, look)));
   return findings;
 }

@@ -1,5 +1,6 @@
 /** What each check of the doctor's says of what is right, and of each thing that can be wrong with it. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
   chmodSync,
@@ -188,6 +189,11 @@ test("audit-chain: the files that are not compressed, oldest first; damage is to
     check_chain(path, () => ({ lines: 4, damage })),
     /audit\.log:2: edited: the line does not fit/,
   );
+  rmSync(path);
+  assert.equal(spawnSync("mkfifo", [path]).status, 0);
+  assert.equal(check_chain(path, () => assert.fail("it would wait for ever"))[0]?.state, "unknown");
+  rmSync(path);
+  writeFileSync(path, "");
   let runs = 0;
   all_ok(check_chain(path, () => ({ lines: 4, damage: runs++ === 0 ? damage : [] })));
 });
