@@ -19,7 +19,6 @@ const USAGE = `lowport ${VERSION}: asks the lowport helper
   lowport check PROTOCOL PORT [ADDRESS]  may I have it, by which rule, and if not what is nearest
         [--uid UID] [--ipv6-only]
   lowport revoke LEASE                   take a socket back (operators)
-  lowport exec PROGRAM [ARGUMENT...]     run a program that gets its ports from the helper; see lowport exec --help
   lowport audit verify FILE...           verify the log; rotated files oldest first
         [--reach SEQ]                    and that it goes at least to that record
 
