@@ -13,13 +13,16 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
  */
 export const NOTED = "LOWPORT_EXEC_INHERITED";
 
+/** Begins the names of variables that the script has kept from our Node. */
+const KEPT_BACK = "LOWPORT_EXEC_";
+
 export interface Inherited {
   /** Signals 1 to 32 and 33 to 64, a bit each. */
   readonly ignored: readonly [number, number];
   readonly blocked: readonly [number, number];
   /** Soft RLIMIT_NOFILE; -1: leave it. */
   readonly softLimit: number;
-  /** Numbers above 2. */
+  /** Numbers, those of stdio among them. */
   readonly descriptors: readonly number[];
   /** Variables of the environment that were not there. */
   readonly added: readonly string[];
@@ -83,7 +86,7 @@ export function infer_descriptors(files: readonly OpenFile[]): number[] {
   const ends = (link: string) => files.filter((file) => file.link === link).length;
   return files
     .filter(({ fd, link, closeOnExec }) => {
-      if (fd <= 2) return false;
+      if (fd <= 2) return true; // or it was closed, and Node has put /dev/null there
       return !closeOnExec || !(OF_NODE.test(link) || (link.startsWith("pipe:") && ends(link) > 1));
     })
     .map(({ fd }) => fd);
@@ -132,7 +135,9 @@ export function own_words(count: number): Buffer {
 export function own_environment(without: readonly string[], set: Readonly<Record<string, string>> = {}): Buffer {
   const all = readFileSync("/proc/self/environ").toString("latin1").split("\0").slice(0, -1);
   const gone = new Set([NOTED, ...without, ...Object.keys(set)]);
-  const kept = all.filter((variable) => !gone.has(variable.slice(0, variable.indexOf("="))));
+  const kept = all
+    .map((variable) => (variable.startsWith(`${KEPT_BACK}NODE_`) ? variable.slice(KEPT_BACK.length) : variable))
+    .filter((variable) => !gone.has(variable.slice(0, variable.indexOf("="))));
   const added = Object.entries(set).map(([name, value]) => Buffer.from(`${name}=${value}`).toString("latin1"));
   return Buffer.from([...kept, ...added].map((variable) => `${variable}\0`).join(""), "latin1");
 }

@@ -159,7 +159,7 @@ static void set_signals(const int32_t *ignored, const int32_t *blocked) {
 
 /* become(argv, env, sockets, kept, [ignored signals 1-32, 33-64, blocked, blocked, soft limit of descriptors or -1]) -> -errno, or never returns:
  * this process executes another program, found as execvp(3) does. It has `sockets` as its descriptors from 3 on, `kept` at
- * their numbers, and stdio; nothing else. After a failure descriptors from 3 on are no longer what they were: use leave(). */
+ * their numbers, and nothing else. After a failure descriptors from 3 on are no longer what they were: use leave(). */
 napi_value become(napi_env env, napi_callback_info info) {
     uint8_t *argv_bytes, *env_bytes;
     size_t argv_length, env_length, socket_count, kept_count, state_length;
@@ -173,8 +173,8 @@ napi_value become(napi_env env, napi_callback_info info) {
     if (!argv || !its_env || !argv[0] || state_length != 5)
         return give_int(env, -EINVAL);
     syscall(CLOSE_RANGE, CHANNEL_FD, ~0U, RANGE_CLOEXEC); /* before Linux 5.11 Node's own care must do */
-    for (int fd = 0; fd < 3; fd++)
-        inherit(fd);
+    for (int fd = 0; fd < 3; fd++) /* what was closed at the start is so again, if it is not kept */
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
     for (size_t i = 0; i < kept_count; i++)
         inherit(kept[i]);
     /* First out of the way of each other. */

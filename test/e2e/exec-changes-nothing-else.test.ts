@@ -4,11 +4,21 @@
  */
 import assert from "node:assert/strict";
 import { openSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import process from "node:process";
 import { type TestContext, test } from "node:test";
 import { enter_box, REPOSITORY, USERS } from "./box.js";
-import { exec, folder_of, no_supervisors, Program, type Result, type RunOptions, run, supervisors } from "./exec-program.js";
+import {
+  exec,
+  folder_of,
+  NODE,
+  no_supervisors,
+  Program,
+  type Result,
+  type RunOptions,
+  run,
+  supervisors,
+} from "./exec-program.js";
 import { until } from "./helper-process.js";
 
 await enter_box(import.meta.url);
@@ -16,7 +26,7 @@ await enter_box(import.meta.url);
 const { alice } = USERS;
 /** As people start it: by the command's script, which finds node in PATH. */
 const LOWPORT = ["sh", join(REPOSITORY, "dist/client/lowport.sh"), "exec", "--"];
-const NODE_FIRST = { PATH: `${join(process.execPath, "..")}:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin` };
+const NODE_FIRST = { PATH: `${dirname(NODE)}:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin` };
 
 /** Runs a command without and with `lowport exec`. */
 async function both(t: TestContext, command: readonly string[], options: RunOptions = {}, wrapper = LOWPORT) {
@@ -88,8 +98,33 @@ test("signals, limits, descriptors, blocking mode, umask, priority, parent, grou
     ["sh", "-c", 'umask 027; exec nice -n 5 "$@"', "sh"],
     ["setsid"],
     ["sh", "-c", 'exec "$@" 3>&- 4</dev/null 9</dev/null', "sh"],
+    ["sh", "-c", 'exec "$@" <&-', "sh"],
+    ["sh", "-c", 'exec "$@" <&- 2>&-', "sh"],
   ];
   for (const wrapper of states) await same(t, python(LOOK, String(process.pid)), { inherit, wrapper });
+});
+
+test("a Node program's variables are for its own Node, and its channel to its parent works", async (t) => {
+  const folder = folder_of(alice, "node");
+  writeFileSync(`${folder}/hook.cjs`, `console.log("hook in", process.argv[1].split("/").pop())`);
+  writeFileSync(
+    `${folder}/child.mjs`,
+    `process.on("message", (text) => process.send(text + " back", () => process.disconnect()));`,
+  );
+  writeFileSync(
+    `${folder}/parent.mjs`,
+    `import { spawn } from "node:child_process";
+    const [command, ...words] = process.argv.slice(2);
+    const child = spawn(command, words, { stdio: ["inherit", "inherit", "inherit", "ipc"] });
+    child.on("message", (text) => console.log("parent heard", text));
+    child.on("exit", (code) => console.log("exit", code));
+    child.send("there and");`,
+  );
+  const inside = ["node", `${folder}/child.mjs`];
+  const env = { ...NODE_FIRST, NODE_OPTIONS: `--require ${folder}/hook.cjs` };
+  const without = await run(t, alice, ["node", `${folder}/parent.mjs`, ...inside], { env });
+  assert.equal(without.stdout, "hook in parent.mjs\nhook in child.mjs\nparent heard there and back\nexit 0\n");
+  assert.deepEqual(await run(t, alice, ["node", `${folder}/parent.mjs`, ...LOWPORT, ...inside], { env }), without);
 });
 
 test("started without the command's script, what can be inferred is right", async (t) => {

@@ -13,7 +13,7 @@ await enter_box(import.meta.url);
 
 const { alice, carol } = USERS;
 const python = (code: string, ...options: string[]) =>
-  exec(...options, "--", "/usr/bin/python3", "-c", `import os, socket, sys, time\n${code}`);
+  exec(...options, "--", "/usr/bin/python3", "-c", `import os, signal, socket, sys, time\n${code}`);
 const BIND = `
 def bind(port=80, host="127.0.0.1", kind=socket.SOCK_STREAM, options=()):
     s = socket.socket(type=kind)
@@ -88,7 +88,7 @@ test("a child that has the socket keeps the lease when the program that bound it
     python(`${BIND}
 s = bind()
 if os.fork(): os._exit(0)
-os.setsid(); print("child", os.getpid(), flush=True); sys.stdin.readline()`),
+os.setsid(); print("child", os.getpid(), flush=True); signal.pause()`),
   );
   const [, pid] = await program.printed(/child (\d+)/);
   await until("the parent has ended", () => program.process.exitCode === 0);
@@ -97,6 +97,31 @@ os.setsid(); print("child", os.getpid(), flush=True); sys.stdin.readline()`),
   process.kill(Number(pid), "SIGKILL");
   await no_leases();
   await no_supervisors();
+});
+
+test("a process that may not be looked into keeps its socket's lease; one that is dead does not", async (t) => {
+  await start_helper(t);
+  const program = new Program(
+    t,
+    alice,
+    python(`import ctypes
+${BIND}
+s = bind()
+if os.fork() == 0:
+    ctypes.CDLL(None).prctl(4, 0)  # PR_SET_DUMPABLE
+    print("hidden", flush=True); sys.stdin.readline(); os._exit(0)
+s.close(); print(bind(), bind(), flush=True)
+os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+print(bind().getsockname()[1], flush=True)`),
+  );
+  await program.printed(/hidden/);
+  await program.printed(/98 98/);
+  assert.deepEqual(
+    (await all_leases()).map(({ port }) => port),
+    [80],
+  );
+  program.process.stdin?.end("\n");
+  await program.printed(/^80$/m);
 });
 
 test("restarted at once, 20 times, it gets its port each time: without --hold and with", async (t) => {

@@ -16,7 +16,7 @@ const rules = [{ name: "web", users: ["alice"], protocols: ["tcp", "udp"], ports
 
 /** sd_listen_fds(3), as its page says, and what it finds. */
 const CONSUMER = `
-import fcntl, os, socket, sys
+import fcntl, os, signal, socket, sys
 assert int(os.environ["LISTEN_PID"]) == os.getpid()
 count = int(os.environ["LISTEN_FDS"]); names = os.environ["LISTEN_FDNAMES"].split(":")
 sockets = []
@@ -114,7 +114,7 @@ test("the lease lives as long as a process has the socket, and then ends", async
   await start_helper(t, { rules });
   const code = `
 if os.fork(): os._exit(0)
-os.setsid(); print("child", os.getpid(), flush=True); sys.stdin.readline()`;
+os.setsid(); print("child", os.getpid(), flush=True); signal.pause()`;
   const program = new Program(t, alice, exec("--listen", "tcp:80", "--", ...python(code)));
   const [, pid] = await program.printed(/child (\d+)/);
   await until("the first has ended", () => program.process.exitCode === 0);

@@ -18,8 +18,11 @@ import { until } from "./helper-process.js";
 const CLI = join(REPOSITORY, "dist/client/cli.js");
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/** The command line of `lowport exec`, by this Node. */
-export const exec = (...args: string[]) => [process.execPath, CLI, "exec", ...args];
+/** The Node that `lowport exec` runs on: the tests' own, or another that is to be tried. */
+export const NODE = process.env["LOWPORT_TEST_EXEC_NODE"] ?? process.execPath;
+
+/** The command line of `lowport exec`. */
+export const exec = (...args: string[]) => [NODE, CLI, "exec", ...args];
 
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;

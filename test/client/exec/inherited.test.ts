@@ -45,7 +45,7 @@ test("inferred: what does not close at exec was inherited, and what does is unle
     file(9, "anon_inode:[eventfd]"),
     file(40, "anon_inode:[eventpoll]", false),
   ];
-  assert.deepEqual(infer_descriptors(files), [3, 7, 8, 40]);
+  assert.deepEqual(infer_descriptors(files), [0, 3, 7, 8, 40]);
 });
 
 const sh = process.platform === "linux" ? false : "Linux only";
