@@ -92,7 +92,7 @@ test("signals, limits, descriptors, blocking mode, umask, priority, parent, grou
   const inherit = [openSync("/etc/passwd", "r"), openSync("/dev/zero", "r"), openSync("/run", "r")];
   const states = [
     [],
-    ["prlimit", "--nofile=64:64"],
+    ["prlimit", "--nofile=64:128"],
     ["prlimit", "--nofile=77", "--core=0", "--stack=1000000:2000000"],
     ["env", "--ignore-signal=HUP,PIPE,INT,USR1", "--block-signal=USR2,TERM"],
     ["sh", "-c", 'umask 027; exec nice -n 5 "$@"', "sh"],
