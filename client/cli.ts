@@ -199,6 +199,12 @@ function run_doctor(args: string[], { json, config }: Values): void {
 async function main(): Promise<void> {
   let json = process.argv.includes("--json");
   try {
+    if (process.argv[2] === "exec") {
+      json = false; // the words after it are another program's
+      const { run_exec } = await import("./exec/launch.js");
+      process.exitCode = await run_exec(process.argv.slice(3));
+      return;
+    }
     const { values, positionals } = read_args(process.argv.slice(2));
     json = values.json;
     const [name, ...args] = positionals;
