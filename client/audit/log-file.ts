@@ -64,6 +64,7 @@ export function open_log(path: string): LogFile {
   }
 }
 
+/** Closes a file; stdin stays open. */
 export function close_log({ fd }: LogFile): void {
   if (fd !== STDIN) closeSync(fd);
 }
@@ -121,17 +122,21 @@ export async function first_seq(file: LogFile): Promise<number | undefined> {
   return undefined;
 }
 
-/** Runs `work` on a file. @returns undefined if it has gone or is none to be read */
-export async function with_log<T>(path: string, work: (file: LogFile) => Promise<T>): Promise<T | undefined> {
-  let file: LogFile;
+/** @returns undefined if it has gone, or is none to be read */
+export function open_if_log(path: string): LogFile | undefined {
   try {
-    file = open_log(path);
+    return open_log(path);
   } catch (error) {
     if (error instanceof BrokenFile || errno_of(error) === "ENOENT") return undefined;
     throw error;
   }
+}
+
+async function first_seq_at(path: string): Promise<number> {
+  const file = open_if_log(path);
+  if (file === undefined) return 0;
   try {
-    return await work(file);
+    return (await first_seq(file)) ?? 0;
   } finally {
     close_log(file);
   }
@@ -156,6 +161,28 @@ export async function find_rotated(path: string): Promise<string[]> {
   const [numbers, dates] = [files(numbered), files(dated)];
   if (numbers[0] === undefined || dates[0] === undefined) return [...numbers, ...dates];
   // Rotation was changed from one way to the other.
-  const [one, other] = [await with_log(numbers[0], first_seq), await with_log(dates[0], first_seq)];
-  return (one ?? 0) <= (other ?? 0) ? [...numbers, ...dates] : [...dates, ...numbers];
+  const numbers_first = (await first_seq_at(numbers[0])) <= (await first_seq_at(dates[0]));
+  return numbers_first ? [...numbers, ...dates] : [...dates, ...numbers];
+}
+
+/**
+ * The file that is, or was last, written to: that at the path, or after a rotation that the helper has not been told of yet the
+ * newest of those that were moved away. @returns undefined if there is none. @throws BrokenFile, or what the file system says
+ */
+export async function find_newest(path: string): Promise<LogFile | undefined> {
+  try {
+    return open_log(path);
+  } catch (error) {
+    if (errno_of(error) !== "ENOENT") throw error;
+  }
+  try {
+    for (const older of (await find_rotated(path)).toReversed()) {
+      const file = open_if_log(older);
+      if (file?.compressed === false) return file;
+      if (file !== undefined) close_log(file);
+    }
+  } catch (error) {
+    if (errno_of(error) !== "ENOENT") throw error;
+  }
+  return undefined;
 }

@@ -41,7 +41,7 @@ async function answer_help(table: Table, about: readonly string[]): Promise<Answ
   if (about.length === 0) return explain_all(await load(table, Object.keys(table)));
   const topic = about.length === 1 ? find_topic(about[0] as string) : undefined;
   if (topic !== undefined) return topic;
-  const names = about.length <= 2 ? names_of(table, about) : [];
+  const names = about.length === 1 ? names_of(table, about) : [about.join(" ")].filter((name) => Object.hasOwn(table, name));
   if (names.length === 0) throw new Usage(`there is no command "${about.join(" ")}"`);
   return explain(await load(table, names));
 }

@@ -41,7 +41,7 @@ const NAMES = ["status", "doctor", "list", "check", "revoke", "audit tail", "aud
 test("--help and help are the overview: each command, and the exit codes", () => {
   const overview = run("--help");
   assert.deepEqual([overview.status, overview.stderr], [0, ""]);
-  for (const name of NAMES) assert.match(overview.stdout, new RegExp(`^ {2}lowport ${name} .*[a-z]$`, "m"));
+  for (const name of NAMES) assert.match(overview.stdout, new RegExp(`^ {2}lowport ${name} .*[a-z)]$`, "m"));
   for (const word of ["--json", "lowport help register", "Exit: 0 ok"]) assert.ok(overview.stdout.includes(word), word);
   for (const args of [["-h"], ["help"], ["help", "--help"]]) assert.deepEqual(run(...args), overview);
 });
@@ -54,7 +54,11 @@ for (const name of NAMES)
     assert.ok(help.stdout.startsWith(`lowport ${name} `));
     assert.match(help.stdout, /\nOptions:\n {2}.*\n[\s\S]*\nExamples:\n {2}# .+\n {2}.*lowport .+\n/);
     assert.equal(help.stdout.includes("--wait"), name === "status");
-    for (const args of [["help", ...words], [...words, "-h"], ["--help", ...words]])
+    for (const args of [
+      ["help", ...words],
+      [...words, "-h"],
+      ["--help", ...words],
+    ])
       assert.deepEqual(run(...args), help, args.join(" "));
   });
 
@@ -102,10 +106,10 @@ test("an option of another command is a usage error", () => {
 });
 
 test("options that every command takes may stand before it", () => {
-  const after = run("list", "--json");
-  assert.equal(after.status, EXIT.unreachable);
-  assert.deepEqual(run("--json", "list"), after);
-  assert.deepEqual(run("--socket", join(folder, "none"), "list", "--json"), after);
+  const behind = run("list", "--json");
+  assert.equal(behind.status, EXIT.unreachable);
+  assert.deepEqual(run("--json", "list"), behind);
+  assert.deepEqual(run("--socket", join(folder, "none"), "list", "--json"), behind);
 });
 
 for (const args of [
