@@ -11,8 +11,8 @@ export type Holder = object;
 
 /** What a lease and its grant have in common. */
 interface Terms extends Binding {
-  /** To whom it is granted; a lease: to whom first. */
-  readonly peer: Peer;
+  /** To whom it is granted; a lease: to whom first, or who has resumed it. */
+  peer: Peer;
   readonly account: Account;
   /** The rule that allowed it, and under which it counts, whatever a reload renames. */
   readonly rule: string;
@@ -28,6 +28,8 @@ export interface Lease extends Terms {
   readonly references: Map<Holder, number>;
   fd: number;
   timer: NodeJS.Timeout | undefined;
+  /** Seconds that it is held for, or was the last time. */
+  held?: number;
 }
 
 /** A bind that the policy has allowed. */

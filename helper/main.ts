@@ -4,8 +4,9 @@
  */
 import "./signals.js"; // before all others
 import { accessSync, closeSync, constants, realpathSync, writeSync } from "node:fs";
+import { errno_of, message_of } from "../shared/errors.js";
 import { EXIT, VERSION } from "../shared/protocol.js";
-import { AuditLog } from "./audit.js";
+import { AuditLog, type AuditRecord, DISK_TROUBLE } from "./audit.js";
 import { die, read_run_options, step } from "./command-line.js";
 import { load_config } from "./config.js";
 import { check_control_socket, make_control_socket, write_pid_file } from "./control-socket.js";
@@ -92,22 +93,32 @@ async function main(): Promise<void> {
 
   // 7. Leases that systemd has kept from the helper before; the start is on record before anything is served.
   const systemd = step(EXIT.bug, "lowportd", () => new Systemd());
-  const store = new LeaseStore(systemd, log);
-  const kept = step(EXIT.bug, "lowportd: runtime folder", () => store.take_back(passed));
+  const store = new LeaseStore(systemd, log, control === undefined ? undefined : process.env["RUNTIME_DIRECTORY"]);
+  const lost: AuditRecord[] = [];
+  const on_lost = (lease: string, reason: string) => lost.push({ event: "lease-end", lease, reason });
+  const kept = step(EXIT.bug, "lowportd: runtime folder", () => store.take_back(passed, on_lost));
   const server = new Server(listener, config, audit, log, store);
   const torn = audit.torn === "" ? "" : `; the last line was torn and is taken out: ${audit.torn}`;
   const who = `lowport ${VERSION}, pid ${process.pid}, user ${config.user.name}, ${config.policy.rules.length} rules`;
-  const back = store.keeps ? `, leases of the helper before: ${kept.length}` : "";
+  const back = store.keeps ? [`, leases of the helper before: ${kept.length}`, ...kept.map(({ id }) => id)].join(" ") : "";
   audit.stage({ event: "start", reason: who + back + torn });
-  step(EXIT.config, `${file}: /audit/path: ${auditPath}`, () => audit.write());
+  for (const record of lost) audit.stage(record);
+  step(EXIT.config, `${file}: /audit/path: ${auditPath}`, () => {
+    try {
+      audit.write();
+    } catch (error) {
+      if (!DISK_TROUBLE.has(errno_of(error))) throw error;
+      log.error({ reason: message_of(error) }, "the start is not on record yet; until it is, calls are refused");
+    }
+  });
   audit.send_head();
 
   // 8. Ready: whoever waits for it is told.
   no_debugger();
   server.start(kept);
   handle_signals(file, config, audit, server, systemd, log);
-  log.info({ socket: path, rules: config.policy.rules.length, codeGeneration: !process.execArgv.includes(NO_CODE) }, "ready");
   if (options.syslog) leave_stderr();
+  log.info({ socket: path, rules: config.policy.rules.length, codeGeneration: !process.execArgv.includes(NO_CODE) }, "ready");
   systemd.notify(`READY=1\nSTATUS=${server.load}`);
   systemd.start_watchdog(() => server.load);
   if (readyFd !== undefined)

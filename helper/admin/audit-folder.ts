@@ -19,7 +19,7 @@ import { dirname, join } from "node:path";
 import { distrust } from "../trusted-path.js";
 import { find_group_entry, find_user_entry } from "./account.js";
 import type { Change } from "./changes.js";
-import { look_at, Refusal, remove_tree } from "./targets.js";
+import { look_at, Refusal, remove_tree } from "./standing.js";
 
 /** The folder that install cares for; another one in the configuration is the admin's. */
 export const AUDIT_FOLDER = "/var/log/lowport";

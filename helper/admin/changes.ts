@@ -31,16 +31,24 @@ export async function hear_signals(): Promise<void> {
 }
 
 async function undo_all(begun: readonly Change[], say: (line: string) => void): Promise<string[]> {
-  const left: string[] = [];
+  const stuck: Change[] = [];
   for (const change of begun.toReversed()) {
     if (change.undo === undefined) continue;
     say(change.apply === undefined ? change.says : `undo: ${change.says}`);
     try {
       await change.undo();
+    } catch {
+      stuck.push(change);
+    }
+  }
+  // Once more: on a disk that was full there may be room now.
+  const left: string[] = [];
+  for (const change of stuck)
+    try {
+      await change.undo?.();
     } catch (error) {
       left.push(`${change.says}: cannot be undone: ${message_of(error)}`);
     }
-  }
   return left;
 }
 

@@ -21,7 +21,7 @@ import { distrust } from "../trusted-path.js";
 import { octal, ok, type Result, unknown, unless_wrong, wrong } from "./findings.js";
 import { init_of } from "./inits.js";
 import type { InstallRecord } from "./record.js";
-import { look_at } from "./targets.js";
+import { look_at } from "./standing.js";
 
 const INSTALL = "sudo lowportd install";
 const CHUNK_BYTES = 1 << 20;

@@ -3,13 +3,14 @@
  * tells what it cannot see without root. `lowport doctor` is the same, for a user who does not know where lowportd is.
  */
 import { spawnSync } from "node:child_process";
-import { lstatSync, realpathSync } from "node:fs";
+import { lstatSync, readdirSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { message_of } from "../../shared/errors.js";
 import { pid_file_of, read_pid_file } from "../../shared/pid-file.js";
 import { DEFAULT_CONFIG, DEFAULT_SOCKET, EXIT } from "../../shared/protocol.js";
 import { type Config, ConfigFault, load_config } from "../config.js";
+import type { User } from "../posix.js";
 import { read_options } from "./arguments.js";
 import { type Answer, check_answer, check_pid_file, check_privileges, check_socket } from "./doctor-process.js";
 import { check_drift, check_loads, check_loose_program, check_release, check_service, type Loads } from "./doctor-program.js";
@@ -40,21 +41,33 @@ function ask_lowport(...args: string[]): object {
   return answer;
 }
 
+/** Whether a user may read a file of root's, or look into a folder of root's. */
+function is_readable(path: string, { gid: group }: User): boolean {
+  const { mode, gid } = lstatSync(path);
+  return (mode & 0o004) !== 0 || (gid === group && (mode & 0o040) !== 0);
+}
+
 /** The configuration, or each fault of it. */
 function read_config(file: string): { config: Config | undefined; results: readonly Result[] } {
   try {
     const config = load_config(file);
-    const paths = [file, join(dirname(file), "rules.d")];
-    const closed = paths.filter((path) => ((lstatSync(path, { throwIfNoEntry: false })?.mode ?? 0o4) & 0o4) === 0);
+    const folder = join(dirname(file), "rules.d");
+    const rules =
+      lstatSync(folder, { throwIfNoEntry: false }) === undefined ? [] : readdirSync(folder).map((name) => join(folder, name));
+    const closed = [dirname(file), file, ...(rules.length > 0 ? [folder, ...rules] : [])].filter(
+      (path) => !is_readable(path, config.user),
+    );
     const results = closed.map((path) =>
-      wrong(`${path} cannot be read by ${config.user.name}, so SIGHUP takes no new rules`, `chmod o+r ${path}`),
+      wrong(`${path} cannot be read by ${config.user.name}, so SIGHUP takes no new rules`, `chmod o+rX ${path}`),
     );
     return { config, results: unless_wrong(results, `${file} is valid and root's alone, ${config.policy.rules.length} rules`) };
   } catch (error) {
     const faults = error instanceof ConfigFault ? error.faults : [message_of(error)];
     const unseen = process.getuid?.() !== 0 && faults.every((fault) => fault.includes("cannot be read by this user"));
     if (unseen) return { config: undefined, results: [unknown(`needs root: ${faults.join("; ")}`, "sudo lowportd doctor")] };
-    return { config: undefined, results: faults.map((fault) => wrong(fault, "put it right, then kill -HUP or restart it")) };
+    const none = lstatSync(file, { throwIfNoEntry: false }) === undefined;
+    const cure = none ? "sudo lowportd install writes one" : "put it right, then kill -HUP or restart it";
+    return { config: undefined, results: faults.map((fault) => wrong(fault, cure)) };
   }
 }
 

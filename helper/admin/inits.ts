@@ -5,7 +5,7 @@
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { find_program, must_run, run_program } from "./programs.js";
-import { look_at, look_at_file, Refusal } from "./targets.js";
+import { look_at, look_at_file, Refusal } from "./standing.js";
 
 export const INIT_NAMES = ["systemd", "openrc", "sysv"] as const;
 export type InitName = (typeof INIT_NAMES)[number];
@@ -24,6 +24,8 @@ export interface Init {
   readonly hardened?: InitFile;
   /** The command by which logrotate has the log reopened. */
   readonly rotate: string;
+  /** What it needs and is not here. */
+  missing(): Promise<string | undefined>;
   /** Whether this init runs here. */
   detect(): boolean;
   is_enabled(): Promise<boolean>;
@@ -53,6 +55,16 @@ async function run_script(command: string): Promise<void> {
 }
 const run = async (program: string, ...args: string[]) => void (await must_run(program, ...args));
 
+/** What of these programs is not here. The scripts cut capabilities with util-linux's setpriv; busybox has one that cannot. */
+async function missing_programs(...names: string[]): Promise<string | undefined> {
+  const missing = names.find((name) => find_program(name) === undefined);
+  if (missing !== undefined) return `${missing} is missing`;
+  const { code } = await run_program("/bin/sh", ["-c", "setpriv --bounding-set=-all --inh-caps=-all --no-new-privs /bin/true"]);
+  return code === 0
+    ? undefined
+    : "setpriv of util-linux is missing (Debian: apt-get install util-linux; Alpine: apk add setpriv)";
+}
+
 /** Starts or restarts units; a failure is told in the helper's own words, for systemctl only says where they are. */
 async function start_units(verb: "start" | "restart", ...units: string[]): Promise<void> {
   const begun = Math.floor(Date.now() / 1000);
@@ -60,9 +72,10 @@ async function start_units(verb: "start" | "restart", ...units: string[]): Promi
   if (code === 0) return;
   const its_own = ["_SYSTEMD_UNIT=lowport.service", "_TRANSPORT=stdout", `--since=@${begun}`];
   const { output: said } = await run_program("journalctl", [...its_own, "--lines=3", "--output=cat", "--quiet", "--no-pager"]);
-  throw new Error(
-    `systemctl ${verb} ${units.join(" ")}: exit ${code}: ${output.split("\n")[0]}${said === "" ? "" : ` It said: ${said}`}`,
-  );
+  const kept =
+    verb === "start" ? "" : ` If it is what systemd keeps for it: systemctl stop ${UNITS.join(" ")} drops that, and all leases.`;
+  const why = said === "" ? "" : ` It said: ${said}.`;
+  throw new Error(`systemctl ${verb} ${units.join(" ")}: exit ${code}: ${output.split("\n")[0]}${why}${kept}`);
 }
 
 const systemd: Init = {
@@ -70,6 +83,7 @@ const systemd: Init = {
   files: UNITS.map((unit) => ({ source: unit, path: join("/etc/systemd/system", unit), mode: 0o644 })),
   hardened: { source: "hardened.conf", path: "/etc/systemd/system/lowport.service.d/hardened.conf", mode: 0o644 },
   rotate: "systemctl kill --kill-who=main --signal=USR1 lowport.service",
+  missing: async () => (systemd.detect() ? undefined : "systemd is not running"),
   detect: () => existsSync("/run/systemd/system"),
   is_enabled: () => succeeds("systemctl", "is-enabled", "--quiet", ...UNITS),
   is_running: () => succeeds("systemctl", "is-active", "--quiet", "lowport.service"),
@@ -100,6 +114,7 @@ const openrc: Init = {
   name: "openrc",
   files: [{ source: "lowport.openrc", path: SCRIPT, mode: 0o755 }],
   rotate: "rc-service --quiet lowport rotate",
+  missing: () => missing_programs("openrc-run", "rc-service", "rc-update", "supervise-daemon"),
   detect: () => existsSync("/run/openrc") && find_program("openrc-run") !== undefined,
   is_enabled: async () => existsSync(RUNLEVEL_LINK),
   is_running: async () => has_script() && succeeds("rc-service", "lowport", "status"),
@@ -128,7 +143,7 @@ const LINKERS: readonly { program: string; enable: readonly string[]; disable: r
 function find_linker() {
   const found = LINKERS.find(({ program }) => find_program(program) !== undefined);
   if (found === undefined)
-    throw new Error(`none of ${LINKERS.map(({ program }) => program).join(", ")} is there to enable ${SCRIPT}`);
+    throw new Refusal(`none of ${LINKERS.map(({ program }) => program).join(", ")} is there to enable ${SCRIPT}`);
   return found;
 }
 function is_linked(): boolean {
@@ -142,6 +157,7 @@ const sysv: Init = {
   name: "sysv",
   files: [{ source: "lowport.sysv", path: SCRIPT, mode: 0o755 }],
   rotate: `${SCRIPT} rotate`,
+  missing: () => missing_programs(),
   detect: () => existsSync("/etc/init.d") && LINKERS.some(({ program }) => find_program(program) !== undefined),
   is_enabled: async () => is_linked(),
   is_running: async () => has_script() && succeeds(SCRIPT, "status"),
@@ -168,6 +184,15 @@ export function init_of(name: string): Init {
   const init = INIT_NAMES.find((known) => known === name);
   if (init === undefined) throw new Refusal(`there is no init "${name}"; known are ${INIT_NAMES.join(", ")}`);
   return INITS[init];
+}
+
+/** @throws Refusal if another init runs here, or what this one needs is missing */
+export async function refuse_init(init: Init): Promise<void> {
+  const other = [systemd, openrc].find((known) => known !== init && known.detect());
+  if (other !== undefined) throw new Refusal(`lowport cannot be installed for ${init.name}: ${other.name} is running here`);
+  const missing = await init.missing();
+  if (missing !== undefined) throw new Refusal(`lowport cannot be installed for ${init.name}: ${missing}`);
+  if (init === sysv && !sysv.detect()) find_linker();
 }
 
 /** The init that runs here. @throws Refusal if none is known */

@@ -4,7 +4,7 @@
  */
 import { distrust } from "../trusted-path.js";
 import { must_run } from "./programs.js";
-import { look_at, Refusal } from "./targets.js";
+import { look_at, Refusal } from "./standing.js";
 
 /** process.config.variables: system libraries that a Node is linked to. */
 type Variables = Record<string, unknown>;

@@ -10,7 +10,8 @@ import { errno_name, native } from "../../shared/native.js";
 import { read_trusted } from "../trusted-path.js";
 import type { Made } from "./account.js";
 import { LIBRARY } from "./sources.js";
-import { look_at, look_at_file, Refusal, type Target } from "./targets.js";
+import { look_at, look_at_file, Refusal } from "./standing.js";
+import { type Target } from "./targets.js";
 
 export const RECORD = join(LIBRARY, "installed.json");
 const LOCK = "/run/lowport-install.lock";

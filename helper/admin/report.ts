@@ -3,7 +3,7 @@ import { message_of } from "../../shared/errors.js";
 import { EXIT } from "../../shared/protocol.js";
 import { ConfigFault } from "../config.js";
 import { Undone } from "./changes.js";
-import { Refusal } from "./targets.js";
+import { Refusal } from "./standing.js";
 
 /** Words on the command line that are wrong. */
 export class Usage extends Error {}
@@ -41,6 +41,8 @@ export async function run_and_report(
     changes.push(line);
     if (!json) process.stdout.write(`${dry_run ? "would " : ""}${line}\n`);
   };
+  // Whoever reads it may be gone (a closed pipe, a terminal that hung up, a full disk): the work goes on, or is undone, in silence.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
   const stop = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
     process.on(signal, () => stop.abort(new Error(`stopped by ${signal}`)));

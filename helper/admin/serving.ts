@@ -15,7 +15,7 @@ export interface Status {
   readonly policyLoadedAt: string;
 }
 
-/** @returns undefined if no helper answers on that socket */
+/** @returns undefined if no helper answers on that socket. @throws Error if one does that cannot write its audit log */
 export async function ask_status(socket: string): Promise<Status | undefined> {
   const { code, output } = await run_program(process.execPath, [
     join(PROGRAM, "dist/client/cli.js"),
@@ -24,13 +24,15 @@ export async function ask_status(socket: string): Promise<Status | undefined> {
     "--socket",
     socket,
   ]);
-  if (code !== 0) return undefined;
+  let status: Partial<Status> & { error?: { code: string; message: string } };
   try {
-    const status = JSON.parse(output) as Partial<Status>;
-    return typeof status.pid === "number" ? (status as Status) : undefined;
+    status = JSON.parse(output) as typeof status;
   } catch {
     return undefined;
   }
+  // It serves, and refuses everything.
+  if (status.error?.code === "EIO") throw new Error(status.error.message);
+  return code === 0 && typeof status.pid === "number" ? (status as Status) : undefined;
 }
 
 /** Waits until the helper answers as wanted. @throws Error if it does not in time, or if `stop` is aborted */

@@ -8,20 +8,20 @@ import { dirname, join } from "node:path";
 import { errno_of, message_of } from "../../shared/errors.js";
 import { DEFAULT_CONFIG, DEFAULT_SOCKET, EXIT } from "../../shared/protocol.js";
 import { die } from "../command-line.js";
-import { find_user_entry, remove_group, remove_user, SYSUSERS } from "./account.js";
+import { find_user_entry, remove_group, remove_user } from "./account.js";
 import { read_options } from "./arguments.js";
 import { AUDIT_FOLDER, give_to_root, remove_log } from "./audit-folder.js";
 import { hear_signals } from "./changes.js";
-import { files_of, find_init, INIT_NAMES, type Init, init_of } from "./inits.js";
+import { files_of, find_init, type Init, init_of } from "./inits.js";
 import { stop_leftovers } from "./leftovers.js";
-import { FILES, LINKS } from "./plan.js";
+import { clean_up, KNOWN_FILES, LINKS } from "./plan.js";
 import { type InstallRecord, lock_installs, RECORD, read_record } from "./record.js";
-import { list_releases, remove_unfinished } from "./release.js";
+import { list_releases } from "./release.js";
 import { type Outcome, run_and_report } from "./report.js";
 import { RUN_FOLDER } from "./service.js";
 import { ACCOUNT } from "./settings.js";
 import { LIBRARY } from "./sources.js";
-import { look_at, look_at_file, remove_tree } from "./targets.js";
+import { look_at, look_at_file, remove_tree } from "./standing.js";
 
 const OPTIONS = {
   purge: { type: "boolean", default: false },
@@ -38,12 +38,7 @@ const CONFIG_FOLDER = dirname(DEFAULT_CONFIG);
 
 /** Files that install may have written, when its record is lost: those of our names that speak of us. */
 function guess_files(): string[] {
-  const known = [
-    ...FILES.map(([, path]) => path),
-    ...INIT_NAMES.flatMap((name) => files_of(init_of(name)).map(({ path }) => path)),
-    SYSUSERS,
-  ];
-  return [...new Set(known)].filter((path) => look_at(path)?.isFile() === true && readFileSync(path, "utf8").includes("lowport"));
+  return KNOWN_FILES.filter((path) => look_at(path)?.isFile() === true && readFileSync(path, "utf8").includes("lowport"));
 }
 
 function remove_if_empty(folder: string): void {
@@ -117,10 +112,11 @@ function forget(record: InstallRecord | undefined): void {
 export async function uninstall(args: readonly string[]): Promise<never> {
   const options = read_options(args, OPTIONS);
   if (process.getuid?.() !== 0) die(EXIT.noPermission, "lowportd uninstall: must be run as root (try sudo)");
+  process.umask(0o022); // for the programs that are run
   return run_and_report("uninstall", options, async (say, stop): Promise<Outcome> => {
     if (!options["dry-run"]) {
       lock_installs();
-      remove_unfinished();
+      clean_up();
     }
     const record = read_record();
     const lost = record === undefined && guess_files().length > 0;
@@ -144,8 +140,11 @@ export async function uninstall(args: readonly string[]): Promise<never> {
     }
     if (stop.aborted) faults.push(`${message_of(stop.reason)}; run it again to remove the rest`);
     if (faults.length > 0) return { result: "not all of lowport is removed", next: [], faults };
-    const log =
-      look_at(AUDIT_FOLDER) === undefined ? [] : [`the audit log is in ${AUDIT_FOLDER}; uninstall --purge removes it too`];
-    return { result: options["dry-run"] ? "nothing was changed (--dry-run)" : "lowport is removed", next: log };
+    const next: string[] = [];
+    if (look_at(AUDIT_FOLDER) !== undefined && !options.purge)
+      next.push(`the audit log is in ${AUDIT_FOLDER}; uninstall --purge removes it too`);
+    if (record === undefined && find_user_entry(ACCOUNT) !== undefined)
+      next.push(`the user ${ACCOUNT} stays, for it is not known any more who made it: userdel ${ACCOUNT}`);
+    return { result: options["dry-run"] ? "nothing was changed (--dry-run)" : "lowport is removed", next };
   });
 }

@@ -109,7 +109,16 @@ test("config: each fault, and one that a reload could not read", async (t) => {
   await start(t);
   const good = readFileSync(CONFIG, "utf8");
   chmodSync(CONFIG, 0o600);
-  await finds(t, "config", /cannot be read by lowport, so SIGHUP takes no new rules/);
+  await finds(t, "config", /lowport\.json cannot be read by lowport, so SIGHUP takes no new rules/);
+  chownSync(CONFIG, 0, LOWPORT_GID);
+  chmodSync(CONFIG, 0o640);
+  assert.deepEqual(
+    (await examine(t)).filter(({ state }) => state !== "ok"),
+    [],
+  );
+  writeFileSync("/etc/lowport/rules.d/a.json", '{ "rules": [] }', { mode: 0o600 });
+  await finds(t, "config", /rules\.d\/a\.json cannot be read by lowport/);
+  rmSync("/etc/lowport/rules.d/a.json");
   chmodSync(CONFIG, 0o646);
   assert.match(JSON.stringify(await examine(t)), /can be written by others/);
   writeFileSync(CONFIG, good.replace('"alice"', '"nosuch"'));

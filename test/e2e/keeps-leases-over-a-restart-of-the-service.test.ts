@@ -44,12 +44,14 @@ for (const event of ["disconnect", "reconnect"]) client.on(event, () => say({ [e
 client.on("lost", (lease, error) => say({ lost: lease, why: error.message }));
 await client.bind({ protocol: "tcp", port: 80, label: "plain" });
 await client.bind({ protocol: "tcp", port: 443, address: "127.0.0.1", hold: 30, label: "held" });
+await client.bind({ protocol: "tcp", port: 443, address: "::1", label: "v6" });
+await client.bind({ protocol: "udp", port: 2000, address: "::", ipv6Only: true, label: "udp" });
 say({ bound: true });
 process.stdin.resume().on("end", () => process.exit());`;
 
 const restart = ["systemctl", "restart", "lowport"];
 const known = (list: readonly LeaseEntry[]) =>
-  list.map((lease) => ({ ...lease, state: undefined })).toSorted((a, b) => a.port - b.port);
+  list.map((lease) => ({ ...lease, state: undefined })).toSorted((a, b) => a.label.localeCompare(b.label) || a.port - b.port);
 const all_active = () =>
   until("all leases are active", async () => {
     const list = await leases(box);
@@ -65,6 +67,30 @@ async function drop_in(t: { after(work: () => Promise<unknown>): void }, text: s
   const file = "/etc/systemd/system/lowport.service.d/test.conf";
   await box.do(["sh", "-c", 'mkdir -p "$(dirname "$0")" && cat >"$0" && systemctl daemon-reload', file], { input: text });
   t.after(() => box.do(["sh", "-c", 'rm "$0" && systemctl daemon-reload && systemctl restart lowport', file]));
+}
+
+/** How many have connected to the control socket and are not accepted (state 02), for nobody is there. */
+const clients_waiting = async () =>
+  (await box.do(["cat", "/proc/net/unix"])).match(/ 02 +\d+ \/run\/lowport\/lowport\.sock$/gm)?.length ?? 0;
+/** Waits until systemd has tried that often to start the helper. */
+const tried = (times: number) =>
+  until("it was tried", async () => {
+    const { stdout } = await box.run(["systemctl", "show", "--property", "NRestarts", "--value", "lowport.service"]);
+    return Number(stdout) >= times;
+  });
+/** Proves that a start which cannot be, and is tried again, loses neither a lease nor who waits; `mend` makes it possible. */
+async function nothing_is_lost(spoil: () => Promise<unknown>, mend: () => Promise<unknown>): Promise<void> {
+  const before = known(await all_active());
+  await spoil();
+  await tried(1);
+  const asked = box.run(["/usr/local/bin/lowport", "check", "tcp", "80"], { user: "www-data" });
+  await until("a client waits", async () => (await clients_waiting()) > 0);
+  await tried(3);
+  assert.equal((await box.do(["systemctl", "is-active", "lowport.socket"])).trim(), "active");
+  await mend();
+  const { code, stderr } = await asked;
+  assert.equal(code, 0, stderr);
+  assert.deepEqual(known(await all_active()), before);
 }
 
 test("three restarts and a kill -9 under load: not one connection is refused, and the lease is the same", async (t) => {
@@ -95,6 +121,8 @@ test("leases come back with owner, hold, label and time, however the helper went
     [
       [33, 80, "::", 0, "plain"],
       [33, 443, "127.0.0.1", 30, "held"],
+      [33, 443, "::1", 0, "v6"],
+      [33, 2000, "::", 0, "udp"],
     ],
   );
   let round = 0;
@@ -140,6 +168,7 @@ test("who connects to the control socket during a restart waits, and is served",
   await box.do([...restart, "--no-block"]);
   await until("the helper is down", async () => (await box.run(["systemctl", "is-active", "lowport"])).stdout === "activating\n");
   let answered = 0;
+  const before = await clients_waiting();
   const asked = Promise.all(
     Array.from({ length: 5 }, async () => {
       const outcome = await box.run(["/usr/local/bin/lowport", "check", "tcp", "80"], { user: "www-data" });
@@ -147,10 +176,7 @@ test("who connects to the control socket during a restart waits, and is served",
       return outcome;
     }),
   );
-  // Connecting (02) and not accepted, for nobody is there.
-  const waiting = async () =>
-    (await box.do(["cat", "/proc/net/unix"])).match(/ 02 +\d+ \/run\/lowport\/lowport\.sock$/gm)?.length ?? 0;
-  await until("all wait", async () => (await waiting()) >= 5);
+  await until("all wait", async () => (await clients_waiting()) >= before + 5);
   assert.equal(answered, 0);
   await box.do(["touch", "/run/go"]);
   for (const { code, stderr } of await asked) assert.equal(code, 0, stderr);
@@ -160,7 +186,7 @@ test("a helper that was stopped by a client's need only is started by it", async
   await box.do(["systemctl", "stop", "lowport.service"]);
   assert.ok(!is_there(box, "/run/lowport/lowport.pid"));
   assert.equal((await lowport(box, "list")).code, 0);
-  await box.do(["systemctl", "is-active", "lowport.service"]);
+  await until("it has started", async () => (await box.run(["systemctl", "is-active", "lowport.service"])).code === 0);
 });
 
 const BINDER = `import net from "node:net";
@@ -260,5 +286,44 @@ test("a helper that hangs is restarted by the watchdog, and its leases come back
   await load.goes_on();
   assert.deepEqual(Object.keys(await load.stop()), ["hello from uid 33"]);
   assert.match(await box.do(["journalctl", "-u", "lowport"]), /Watchdog timeout/);
+  await verify_audit(box);
+});
+
+test("a restart with a configuration that is wrong loses nothing: all goes on when it is mended", async (t) => {
+  await no_leases();
+  await start_app(t, box);
+  const file = "/etc/lowport/lowport.json";
+  const text = await box.do(["cat", file]);
+  const mend = () => box.do(["tee", file], { input: text });
+  t.after(mend);
+  await nothing_is_lost(async () => {
+    await box.do(["tee", file], { input: "{" });
+    assert.notEqual((await box.run(restart)).code, 0);
+  }, mend);
+  assert.equal(await get(box), "hello from uid 33");
+});
+
+test("a helper that dies while the disk of the audit log is full loses nothing: all goes on when there is room", async (t) => {
+  const log = "/var/log/lowport";
+  await box.do([
+    "sh",
+    "-ec",
+    `systemctl stop lowport; mount -t tmpfs -o size=256k small ${log}; chown lowport:adm ${log}; chmod 2750 ${log}`,
+  ]);
+  t.after(() => box.do(["sh", "-ec", `systemctl stop lowport; umount ${log}; systemctl start lowport`]));
+  await box.do(["systemctl", "start", "lowport"]);
+  await start_app(t, box);
+  const pid = helper_pid(box);
+  const before = known(await all_active());
+  await box.run(["dd", "if=/dev/zero", `of=${log}/filler`, "bs=64"]);
+  await box.do(["kill", "-KILL", String(pid)]);
+  await until(
+    "systemd has seen it",
+    async () => (await box.run(["systemctl", "show", "-p", "MainPID", "--value", "lowport"])).stdout.trim() !== String(pid),
+  );
+  assert.equal(await get(box), "hello from uid 33");
+  await box.do(["rm", `${log}/filler`]);
+  await another_helper(box, pid);
+  assert.deepEqual(known(await all_active()), before);
   await verify_audit(box);
 });

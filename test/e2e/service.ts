@@ -62,7 +62,7 @@ function describe(path: string): string {
 
 /** Written by whoever runs; no install has to do with it. */
 const RESTLESS =
-  /^\/(coverage|var\/lib\/systemd|var\/lib\/dbus|var\/cache|var\/log\/(journal|wtmp|btmp|lastlog)|etc\/\.pwd\.lock|etc\/machine-id|etc\/\w+-$|etc\/init\.d\/\.depend\.|var\/lib\/logrotate|var\/tmp\/systemd-private-)/;
+  /^\/(coverage|var\/lib\/systemd|var\/lib\/dbus|var\/cache|var\/log\/(journal|wtmp|btmp|lastlog)|etc\/\.pwd\.lock|etc\/machine-id|etc\/\w+-$|etc\/sub[ug]id|etc\/init\.d\/\.depend\.|var\/lib\/logrotate|var\/tmp\/systemd-private-)/;
 
 /** All of the disk that is not as on the machine that runs the tests, each with what it is instead. */
 export function list_disk(box: RealBox, ...besides: string[]): Map<string, string> {

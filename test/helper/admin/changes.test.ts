@@ -65,6 +65,22 @@ test("what cannot be undone is told, and the rest is undone all the same", async
   assert.deepEqual(log, ["apply one", "apply two", "undo three", "undo one"]);
 });
 
+test("what could not be undone at once is tried again at the end", async () => {
+  const { log, change } = recorded();
+  let full = true;
+  const undo = () => void (full ? fail("no room") : log.push("undo two"));
+  const changes = [
+    change("one", { undo: () => void (full = false) }),
+    change("two", { undo }),
+    change("three", { apply: () => fail("no") }),
+  ];
+  await assert.rejects(make_changes(changes, never, quiet), (error) => {
+    assert.deepEqual((error as Undone).left, []);
+    return true;
+  });
+  assert.equal(log.at(-1), "undo two");
+});
+
 test("a signal is heard between two changes, and also after the last", async () => {
   for (const last of [true, false]) {
     const { log, change } = recorded();

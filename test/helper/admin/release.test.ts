@@ -14,7 +14,7 @@ import {
   remove_unfinished,
 } from "../../../helper/admin/release.js";
 import { gather_sources, PROGRAM, type Source } from "../../../helper/admin/sources.js";
-import { Refusal } from "../../../helper/admin/targets.js";
+import { Refusal } from "../../../helper/admin/standing.js";
 import { distrust } from "../../../helper/trusted-path.js";
 import { needs_root, temp_folder } from "../../fixtures.js";
 

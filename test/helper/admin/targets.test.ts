@@ -20,7 +20,8 @@ import {
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { make_changes, Undone } from "../../../helper/admin/changes.js";
-import { Plan, Refusal } from "../../../helper/admin/targets.js";
+import { Refusal } from "../../../helper/admin/standing.js";
+import { Plan } from "../../../helper/admin/targets.js";
 import { native } from "../../../shared/native.js";
 import { needs_root, temp_folder } from "../../fixtures.js";
 
@@ -234,8 +235,8 @@ test("what an install that was killed has left beside a file is no hindrance, an
   const folder = own_folder();
   writeFileSync(join(folder, "file"), "text");
   chmodSync(join(folder, "file"), 0o644);
-  linkSync(join(folder, "file"), join(folder, ".file.lowport-old"));
-  writeFileSync(join(folder, ".file.lowport-new"), "half of the te");
+  linkSync(join(folder, "file"), join(folder, ".file.lowport-old~"));
+  writeFileSync(join(folder, ".file.lowport-new~"), "half of the te");
   const plan = new Plan();
   plan.file({ path: join(folder, "file"), text: "new", mode: 0o644 });
   await make(plan);
