@@ -10,6 +10,7 @@ const COMMANDS: Table = {
   doctor: () => import("./command/doctor.js"),
   list: () => import("./command/list.js"),
   check: () => import("./command/check.js"),
+  exec: () => import("./exec/command.js"),
   revoke: () => import("./command/revoke.js"),
   "audit tail": () => import("./command/audit-tail.js"),
   "audit verify": () => import("./command/audit-verify.js"),

@@ -19,6 +19,8 @@ mkdir -p "$copy"
 cp -r dist package.json "$copy"
 CFLAGS="-fsanitize=address,undefined -fno-omit-frame-pointer -g -O1 -U_FORTIFY_SOURCE" \
     sh shared/native/build.sh "$copy/dist/shared/native/lowport.node"
+CFLAGS="-fsanitize=address,undefined -fno-omit-frame-pointer -g -O1 -U_FORTIFY_SOURCE" \
+    sh client/native/build.sh "$copy/dist/client/native/exec.node"
 
 # Children of the tests inherit all this, so that each is watched; each writes its report into a file of its own.
 export LD_PRELOAD="$libasan $libubsan"
@@ -28,7 +30,8 @@ status=0
 node --test --test-timeout=120000 \
     "$copy/dist/test/shared/native.test.js" \
     "$copy/dist/test/shared/native-fds.test.js" \
-    "$copy/dist/test/shared/poll.test.js" "$@" || status=$?
+    "$copy/dist/test/shared/poll.test.js" \
+    "$copy/dist/test/client/exec/addon.test.js" "$@" || status=$?
 unset LD_PRELOAD
 for report in "$copy"/report*; do
     [ -e "$report" ] || continue

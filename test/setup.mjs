@@ -115,6 +115,14 @@ const WANTED = [
   ["systemctl", "systemd"],
   ["update-rc.d", "init-system-helpers"],
   ["dpkg-deb", "dpkg"],
+  ["nginx", "nginx-light"],
+  ["lighttpd", "lighttpd"],
+  ["haproxy", "haproxy"],
+  ["dnsmasq", "dnsmasq-base"],
+  ["ruby", "ruby ruby-webrick"],
+  ["java", "default-jdk-headless"],
+  ["go", "golang-go"],
+  ["busybox", "busybox-static"],
 ];
 
 function loud_about_skips() {

@@ -9,6 +9,8 @@ import { type Client, connect } from "../index.js";
 export interface Option {
   readonly type: "string" | "boolean";
   readonly short?: string;
+  /** It may be given more than once. */
+  readonly multiple?: boolean;
   /** What stands for its value in the help, if it takes one. */
   readonly value?: string;
   readonly help: string;

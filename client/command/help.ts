@@ -33,7 +33,25 @@ const is_raw = (command: Command | RawCommand): command is RawCommand => "take" 
 
 /** The options that a command takes, with those that all take. */
 const all_options = (command: Command | RawCommand): Options =>
-  is_raw(command) ? command.options : { ...command.options, ...FOR_ALL };
+  is_raw(command) ? command.options : { ...command.options, ...FOR_ALL, ...command.options };
+
+/** Columns of a usage line. */
+const MAX_COLUMNS = 100;
+
+/** A command line with all that it takes, over as many lines as that needs. */
+function synopsis(name: string, command: Command | RawCommand): string {
+  const options = Object.entries(all_options(command)).flatMap(([option, { value, multiple }]) =>
+    option === "help" || option === "version"
+      ? []
+      : `[--${option}${value === undefined ? "" : ` ${value}`}]${multiple === true ? "..." : ""}`,
+  );
+  const words = command.words === "" ? [] : [command.words];
+  const lines = [`lowport ${name}`];
+  for (const part of is_raw(command) ? [...options, ...words] : [...words, ...options])
+    if (`${lines.at(-1)} ${part}`.length <= MAX_COLUMNS) lines.push(`${lines.pop()} ${part}`);
+    else lines.push(`${" ".repeat("lowport ".length + name.length)} ${part}`);
+  return lines.join("\n");
+}
 
 const usage_of = (name: string, { words }: Command | RawCommand) => `lowport ${name}${words === "" ? "" : ` ${words}`}`;
 
@@ -48,8 +66,9 @@ function option_lines(options: Options): string[] {
 function command_text(name: string, command: Command | RawCommand, paint: Paint): string {
   const examples = command.examples.flatMap(([line, purpose]) => [`  # ${purpose}`, `  ${line}`]);
   return [
-    `${paint("bold", usage_of(name, command))} [OPTION...]: ${command.summary}`,
+    paint("bold", synopsis(name, command)),
     "",
+    `${command.summary[0]?.toUpperCase()}${command.summary.slice(1)}.`,
     command.about,
     "",
     "Options:",

@@ -36,7 +36,7 @@ test("--version is that of package.json", () => {
   assert.deepEqual(run("--version"), { status: 0, stdout: `lowport ${version}\n`, stderr: "" });
 });
 
-const NAMES = ["status", "doctor", "list", "check", "revoke", "audit tail", "audit verify"];
+const NAMES = ["status", "doctor", "list", "check", "exec", "revoke", "audit tail", "audit verify"];
 
 test("--help and help are the overview: each command, and the exit codes", () => {
   const overview = run("--help");

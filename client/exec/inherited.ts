@@ -1,0 +1,143 @@
+/**
+ * What this process was started with, for the program that it becomes. Node changes some of it before our first line runs: it
+ * marks inherited descriptors close-on-exec, raises the limit of descriptors, takes every ignored signal back to its default,
+ * unblocks all and ignores SIGPIPE. The `lowport` command notes it all before Node starts (../lowport.sh) in a variable of the environment.
+ * Where that is missing, because cli.js was started directly, it is inferred: descriptors as far as they are not of a kind
+ * that Node makes, the limit from the parent, the signals as defaults.
+ */
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+
+/**
+ * The variable: ignored and blocked signals as in /proc/PID/status, soft limit of descriptors, numbers of descriptors with commas, names
+ * with commas of variables that the shell has added.
+ */
+export const NOTED = "LOWPORT_EXEC_INHERITED";
+
+/** Begins the names of variables that the script has kept from our Node. */
+const KEPT_BACK = "LOWPORT_EXEC_";
+
+export interface Inherited {
+  /** Signals 1 to 32 and 33 to 64, a bit each. */
+  readonly ignored: readonly [number, number];
+  readonly blocked: readonly [number, number];
+  /** Soft RLIMIT_NOFILE; -1: leave it. */
+  readonly softLimit: number;
+  /** Numbers, those of stdio among them. */
+  readonly descriptors: readonly number[];
+  /** Variables of the environment that were not there. */
+  readonly added: readonly string[];
+}
+
+const O_CLOEXEC = 0o2000000;
+/** What Node opens for itself. An inherited one of these kinds cannot be told apart. */
+const OF_NODE = /^anon_inode:\[(eventpoll|eventfd|io_uring|timerfd|signalfd|pidfd)\]/;
+
+type Mask = [number, number];
+
+function split_mask(mask: bigint): Mask {
+  return [Number(mask & 0xffffffffn) | 0, Number(mask >> 32n) | 0];
+}
+
+const SIGINT = 1n << 1n;
+const SIGQUIT = 1n << 2n;
+
+/**
+ * Some shells (bash, ash) ignore SIGQUIT themselves, and give it back to what they start. Whoever ignores it for others, as for
+ * a job in the background, ignores SIGINT too.
+ */
+const without_the_shells_own = (mask: bigint) => ((mask & SIGINT) === 0n ? mask & ~SIGQUIT : mask);
+
+/** @returns undefined if the note is not one. */
+export function parse_note(note: string | undefined): Inherited | undefined {
+  const form = /^([0-9a-f]{16}):([0-9a-f]{16}):(\d+|unlimited):((?:\d+,)*):((?:\w+,)*)$/;
+  const [whole, ignored, blocked, limit, numbers = "", added = ""] = form.exec(note ?? "") ?? [];
+  if (whole === undefined) return undefined;
+  return {
+    ignored: split_mask(without_the_shells_own(BigInt(`0x${ignored}`))),
+    blocked: split_mask(BigInt(`0x${blocked}`)),
+    softLimit: limit === "unlimited" ? -1 : Math.min(Number(limit), 2 ** 31 - 1),
+    descriptors: numbers.split(",").slice(0, -1).map(Number),
+    added: added.split(",").slice(0, -1),
+  };
+}
+
+interface OpenFile {
+  readonly fd: number;
+  readonly link: string;
+  readonly closeOnExec: boolean;
+}
+
+function open_files(): OpenFile[] {
+  return readdirSync("/proc/self/fd")
+    .map(Number)
+    .flatMap((fd) => {
+      try {
+        const link = readlinkSync(`/proc/self/fd/${fd}`);
+        const flags = /^flags:\s*([0-7]+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"))?.[1] ?? "0";
+        return [{ fd, link, closeOnExec: (Number.parseInt(flags, 8) & O_CLOEXEC) !== 0 }];
+      } catch {
+        return []; // the one that read the folder
+      }
+    });
+}
+
+/** Those that cannot be Node's. Both ends of a pipe in one process are Node's own. */
+export function infer_descriptors(files: readonly OpenFile[]): number[] {
+  const ends = (link: string) => files.filter((file) => file.link === link).length;
+  return files
+    .filter(({ fd, link, closeOnExec }) => {
+      if (fd <= 2) return true; // or it was closed, and Node has put /dev/null there
+      return !closeOnExec || !(OF_NODE.test(link) || (link.startsWith("pipe:") && ends(link) > 1));
+    })
+    .map(({ fd }) => fd);
+}
+
+function limits_of(id: number | "self"): { soft: string; hard: string } | undefined {
+  try {
+    const [, soft = "", hard = ""] = /^Max open files\s+(\S+)\s+(\S+)/m.exec(readFileSync(`/proc/${id}/limits`, "utf8")) ?? [];
+    return { soft, hard };
+  } catch {
+    return undefined;
+  }
+}
+
+function infer_limit(): number {
+  const [own, parent] = [limits_of("self"), limits_of(process.ppid)];
+  return own !== undefined && parent?.hard === own.hard && /^\d+$/.test(parent.soft) ? Number(parent.soft) : -1;
+}
+
+/** What this process was started with, as far as it can be known. */
+export function read_inherited(): Inherited {
+  const noted = parse_note(process.env[NOTED]);
+  return (
+    noted ?? {
+      ignored: [0, 0],
+      blocked: [0, 0],
+      softLimit: infer_limit(),
+      descriptors: infer_descriptors(open_files()),
+      added: [],
+    }
+  );
+}
+
+/** The last `count` words of this process's command line, each ended by a NUL, as the bytes that they were. */
+export function own_words(count: number): Buffer {
+  const all = readFileSync("/proc/self/cmdline");
+  let start = all.length;
+  for (let i = 0; i < count; i++) start = all.lastIndexOf(0, start - 2) + 1;
+  return all.subarray(start);
+}
+
+/**
+ * The environment that this process was started with, as the bytes that it was, each variable ended by a NUL.
+ * @param without variables that are left out. @param set in place of what was there
+ */
+export function own_environment(without: readonly string[], set: Readonly<Record<string, string>> = {}): Buffer {
+  const all = readFileSync("/proc/self/environ").toString("latin1").split("\0").slice(0, -1);
+  const gone = new Set([NOTED, ...without, ...Object.keys(set)]);
+  const kept = all
+    .map((variable) => (variable.startsWith(`${KEPT_BACK}NODE_`) ? variable.slice(KEPT_BACK.length) : variable))
+    .filter((variable) => !gone.has(variable.slice(0, variable.indexOf("="))));
+  const added = Object.entries(set).map(([name, value]) => Buffer.from(`${name}=${value}`).toString("latin1"));
+  return Buffer.from([...kept, ...added].map((variable) => `${variable}\0`).join(""), "latin1");
+}

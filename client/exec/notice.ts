@@ -1,0 +1,165 @@
+/**
+ * What one bind(2) of the program asks for, judged on a copy. The program's memory is read once; whatever another of its
+ * threads writes there afterwards changes nothing: the helper is asked for what the copy says, records that and grants that.
+ *
+ * All else is left to the kernel ("continue"), which then reads the address anew. That gives nothing away, although the address
+ * may be another by then: the kernel decides with the program's own rights, so a program gains by this only what it could
+ * have had without lowport. Nor does the helper's answer add to anyone's rights: it is about the user, who may ask by himself.
+ * What could do harm is to ask for somebody else, and so a thread that is not exactly the supervisor's user, or whose socket
+ * is in another network, is never asked for.
+ */
+import { closeSync, fstatSync, readFileSync, statSync } from "node:fs";
+import { SocketAddress } from "node:net";
+import { constants } from "node:os";
+import { errno_name } from "../../shared/native.js";
+import { exec_native } from "./native.js";
+import { read_status } from "./processes.js";
+
+/** A bind that the kernel would refuse and the helper may grant. */
+export interface Asked {
+  readonly notice: Uint8Array;
+  readonly thread: number;
+  readonly process: number;
+  /** The program's descriptor, and one here for the same socket, which is the caller's to close. */
+  readonly number: number;
+  readonly own: number;
+  readonly inode: number;
+  readonly protocol: "tcp" | "udp";
+  readonly address: string;
+  readonly port: number;
+  readonly ipv6Only: boolean;
+  readonly reusePort: boolean;
+  readonly blocking: boolean;
+  readonly name: string;
+}
+
+/** continue: the kernel decides. gone: nobody waits any more. blind: this process may not look into that one. */
+export type Judgement = Asked | "continue" | "gone" | "blind";
+
+/** struct seccomp_notif: where its members stand. */
+const NOTICE = { bytes: 80, pid: 8, fd: 32, length: 48 };
+const AF = { inet: 2, inet6: 10 };
+const SOCKADDR_BYTES: Readonly<Record<number, number>> = { [AF.inet]: 16, [AF.inet6]: 24 };
+const CAP_NET_BIND_SERVICE = 1n << 10n;
+/** socket(2): 262 is MPTCP, whose clients speak TCP to a socket that does not. */
+const PROTOCOLS: Readonly<Record<string, "tcp" | "udp">> = {
+  "1/0": "tcp",
+  "1/6": "tcp",
+  "1/262": "tcp",
+  "2/0": "udp",
+  "2/17": "udp",
+};
+const { EPERM, EACCES } = constants.errno;
+
+/** A place for a notice; `exec_native().receiveNotice` fills it. */
+export const empty_notice = () => new Uint8Array(NOTICE.bytes);
+
+const view = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+const LITTLE = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
+
+/** The thread that called. Its number is from the kernel. */
+export const thread_of = (notice: Uint8Array) => view(notice).getUint32(NOTICE.pid, LITTLE);
+
+/** An IP address and port as bind(2) takes them; undefined if it is something else. */
+export function parse_address(bytes: Uint8Array): { family: number; address: string; port: number; scope: number } | undefined {
+  if (bytes.length < 2) return undefined;
+  const data = view(bytes);
+  const family = data.getUint16(0, LITTLE);
+  if (bytes.length < (SOCKADDR_BYTES[family] ?? Number.POSITIVE_INFINITY)) return undefined;
+  const port = data.getUint16(2);
+  if (family === AF.inet) return { family, address: bytes.subarray(4, 8).join("."), port, scope: 0 };
+  const groups = Array.from({ length: 8 }, (_, i) => data.getUint16(8 + 2 * i).toString(16));
+  const { address } = new SocketAddress({ address: groups.join(":"), family: "ipv6" });
+  return { family, address, port, scope: bytes.length >= 28 ? data.getUint32(24, LITTLE) : 0 };
+}
+
+/** From which port on the kernel asks for no capability, in this process's network. */
+function first_free_port(): number {
+  try {
+    return Number(readFileSync("/proc/sys/net/ipv4/ip_unprivileged_port_start", "utf8"));
+  } catch {
+    return 1024;
+  }
+}
+
+function same_file(one: string, two: string): boolean {
+  try {
+    const [a, b] = [statSync(one), statSync(two)];
+    return a.ino === b.ino && a.dev === b.dev;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether a socket is of a kind that no port belongs to; only to know whether there is something to complain about. */
+function has_no_port(inode: number): boolean {
+  return ["unix", "netlink"].some((table) => {
+    try {
+      return new RegExp(`\\s${inode}(\\s|$)`, "m").test(readFileSync(`/proc/net/${table}`, "utf8"));
+    } catch {
+      return false;
+    }
+  });
+}
+
+let network: string | undefined;
+
+/** The network namespace of this process, as a number that sockets tell. @param fd any socket of this process */
+export function remember_network(fd: number): void {
+  const out = new Int32Array(9);
+  if (exec_native().describeSocket(fd, out) === 0) network = `${out[6]}/${out[7]}`;
+}
+
+/** What this user is, in the words of /proc, so that each thread's can be compared with it. */
+const own_status = () => read_status("self");
+
+function cannot_look(thread: number, number: number): Judgement {
+  try {
+    return has_no_port(statSync(`/proc/${thread}/fd/${number}`).ino) ? "continue" : "blind";
+  } catch {
+    return "blind";
+  }
+}
+
+/** Judges the notice that `listener` gave. */
+export function judge(listener: number, notice: Uint8Array): Judgement {
+  const native = exec_native();
+  const thread = thread_of(notice);
+  const number = view(notice).getInt32(NOTICE.fd, LITTLE);
+  const bytes = new Uint8Array(128);
+  const got = native.readAddress(notice, bytes);
+  if (got === -EPERM || got === -EACCES) return cannot_look(thread, number);
+  // A part of what was announced could not be read: the kernel says EFAULT.
+  if (got < Math.min(bytes.length, view(notice).getInt32(NOTICE.length, LITTLE))) return "continue";
+  const wanted = parse_address(bytes.subarray(0, got));
+  if (wanted === undefined || wanted.port === 0 || wanted.port >= first_free_port()) return "continue";
+  const status = read_status(thread);
+  const own = own_status();
+  if (status === undefined || own === undefined || status.identity !== own.identity) return "continue";
+  // In a user namespace of its own its capabilities say nothing about this network.
+  if ((status.capabilities & CAP_NET_BIND_SERVICE) !== 0n && same_file(`/proc/${thread}/ns/user`, "/proc/self/ns/user"))
+    return "continue";
+  const fd = native.takeFd(thread, status.process, number);
+  if (fd < 0) return errno_name(fd) === "EPERM" ? "blind" : "continue";
+  const judgement = judge_socket(fd, thread, number, wanted);
+  const valid = native.noticeIsValid(listener, notice) === 0;
+  if (judgement === undefined || !valid) {
+    closeSync(fd);
+    return valid ? "continue" : "gone";
+  }
+  const { address, port } = wanted;
+  return { notice, thread, process: status.process, number, own: fd, address, port, name: status.name, ...judgement };
+}
+
+function judge_socket(fd: number, thread: number, number: number, wanted: { family: number; scope: number }) {
+  const out = new Int32Array(9);
+  const { ino: inode } = fstatSync(fd);
+  if (exec_native().describeSocket(fd, out) < 0 || !same_file(`/proc/${thread}/fd/${number}`, `/proc/self/fd/${fd}`))
+    return undefined;
+  const [domain, type, kind, ipv6Only, reusePort, port, ...rest] = out;
+  const protocol = PROTOCOLS[`${type}/${kind}`];
+  // A link-local address counts with its interface, which the protocol cannot say.
+  if (protocol === undefined || domain !== wanted.family || port !== 0 || wanted.scope !== 0) return undefined;
+  if (network !== `${rest[0]}/${rest[1]}`) return undefined;
+  return { inode, protocol, ipv6Only: ipv6Only === 1, reusePort: reusePort === 1, blocking: rest[2] === 0 };
+}

@@ -1,0 +1,74 @@
+/**
+ * Puts a granted socket in place of the program's own, so that the program cannot tell: at the same number and at every other
+ * that the process has for the same socket (dup), with its options and modes, and in the epoll sets where it was registered.
+ * What another process has of the old socket (it was made before a fork) stays the old one.
+ */
+import { closeSync, readFileSync } from "node:fs";
+import { exec_native } from "./native.js";
+import type { Asked } from "./notice.js";
+import { link_of, numbers_of, socket_link } from "./processes.js";
+
+const O_CLOEXEC = 0o2000000;
+
+interface Registration {
+  readonly epoll: number;
+  readonly number: number;
+  readonly events: number;
+  readonly data: bigint;
+}
+
+function read_fdinfo(thread: number, number: number): string {
+  try {
+    return readFileSync(`/proc/${thread}/fdinfo/${number}`, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+/** The registrations of a socket in an epoll set, from its fdinfo (proc(5)). */
+export function parse_epoll(epoll: number, fdinfo: string, inode: number): Registration[] {
+  const line = /^tfd:\s*(\d+) events:\s*([0-9a-f]+) data:\s*([0-9a-f]+)\s+pos:\s*\d+ ino:\s*([0-9a-f]+)/gm;
+  return [...fdinfo.matchAll(line)]
+    .filter(([, , , , ino = ""]) => Number.parseInt(ino, 16) === inode)
+    .map(([, number, events = "", data]) => ({
+      epoll,
+      number: Number(number),
+      events: Number.parseInt(events, 16),
+      data: BigInt(`0x${data}`),
+    }));
+}
+
+function move({ epoll, number, events, data }: Registration, { thread, process, own }: Asked, granted: number): void {
+  const native = exec_native();
+  const set = native.takeFd(thread, process, epoll);
+  if (set < 0) return;
+  const [low, high] = [data & 0xffffffffn, data >> 32n].map(Number);
+  native.moveEpoll(Int32Array.of(set, number, own, granted, events, low ?? 0, high ?? 0));
+  closeSync(set);
+}
+
+/**
+ * Replaces the socket; the program's bind still waits for its answer.
+ * @returns 0, or -errno; then the program has what it had
+ */
+export function put_in_place(listener: number, asked: Asked, granted: number): number {
+  const native = exec_native();
+  const { notice, thread, number, own, inode, blocking } = asked;
+  const carried = native.carryOptions(own, granted);
+  if (carried < 0) return carried;
+  native.setBlocking(granted, blocking ? 1 : 0);
+  const numbers = numbers_of(thread) ?? [];
+  const links = new Map(numbers.map((one) => [one, link_of(thread, one)]));
+  const registrations = numbers
+    .filter((one) => links.get(one) === "anon_inode:[eventpoll]")
+    .flatMap((one) => parse_epoll(one, read_fdinfo(thread, one), inode));
+  const place = (at: number) => {
+    const flags = Number.parseInt(/^flags:\s*([0-7]+)/m.exec(read_fdinfo(thread, at))?.[1] ?? "0", 8);
+    return native.placeFd(listener, notice, granted, at, (flags & O_CLOEXEC) === 0 ? 0 : 1);
+  };
+  const placed = place(number);
+  if (placed < 0) return placed;
+  for (const at of numbers) if (at !== number && links.get(at) === socket_link(inode)) place(at);
+  for (const registration of registrations) move(registration, asked, granted);
+  return 0;
+}

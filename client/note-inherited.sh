@@ -1,0 +1,39 @@
+# For a script that is about to start `lowport exec`: notes what Node changes in a process before its first line runs, for the
+# program that it becomes (exec/inherited.ts): which signals were ignored and blocked, the limit of descriptors, which
+# descriptors were inherited, and which variables are there only because this is a shell. Variables that are meant for the
+# program's Node, if it is one, are kept from ours under another name. Builtins only: no process is started. Meant to be
+# sourced, with the command's words as they are.
+if [ "${1-}" = exec ] && [ -r /proc/self/limits ]; then
+    ignored='' blocked='' limit='' numbers=''
+    while read -r name value rest; do
+        case $name in SigIgn:) ignored=$value ;; SigBlk:) blocked=$value ;; esac
+    done </proc/self/status
+    while read -r one two three soft rest; do
+        [ "$one $two $three" = 'Max open files' ] && limit=$soft
+    done </proc/self/limits
+    for path in /proc/self/fd/*; do
+        number=${path##*/} flags=''
+        # What this shell has opened for itself is gone by now, or closes when it executes another program (02000000).
+        [ -r "/proc/self/fdinfo/$number" ] || continue
+        while read -r name value rest; do
+            [ "$name" = flags: ] && flags=$value
+        done <"/proc/self/fdinfo/$number"
+        [ -n "$flags" ] && [ $((flags / 02000000 % 2)) = 0 ] && numbers=$numbers$number,
+    done
+    added=PWD,OLDPWD,SHLVL,_,
+    # `read` leaves out the NULs between them. A name that seems to be there although it is not does no harm.
+    while IFS= read -r rest || [ -n "$rest" ]; do
+        for name in PWD OLDPWD SHLVL _; do
+            case $rest in *"$name="*)
+                case $added in "$name",*) added=${added#"$name",} ;; *",$name",*) added=${added%%",$name",*},${added##*",$name",} ;; esac
+                ;;
+            esac
+        done
+    done </proc/self/environ
+    for name in NODE_OPTIONS NODE_CHANNEL_FD NODE_CHANNEL_SERIALIZATION_MODE NODE_UNIQUE_ID NODE_DEBUG NODE_V8_COVERAGE \
+        NODE_EXTRA_CA_CERTS NODE_COMPILE_CACHE; do
+        eval "[ -z \"\${$name+set}\" ] || export LOWPORT_EXEC_$name=\"\$$name\""
+        unset "$name"
+    done
+    export LOWPORT_EXEC_INHERITED="$ignored:$blocked:$limit:$numbers:$added"
+fi
