@@ -4,7 +4,7 @@
  * to install itself again if there is another; it never starts that other one by itself.
  */
 import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { message_of } from "../../shared/errors.js";
 import { VERSION } from "../../shared/protocol.js";
 import { name_release } from "./release.js";
@@ -13,6 +13,21 @@ import { Refusal } from "./standing.js";
 
 /** Where `npm install --global` puts packages, by the prefix of its Node. */
 const PREFIXES = ["/usr/local", "/usr"];
+
+/** The programs of lowport that npm has installed. */
+export function npm_programs(prefixes: readonly string[] = PREFIXES): string[] {
+  return prefixes
+    .map((prefix) => join(prefix, "lib/node_modules/lowport"))
+    .filter((folder) => existsSync(join(folder, "package.json")));
+}
+
+/** Where npm's link at that path of a command leads, if npm has made one. */
+export function by_npm(command: string): string | undefined {
+  const program = join(dirname(dirname(command)), "lib/node_modules/lowport");
+  const file = { lowport: "dist/client/cli.js", lowportd: "dist/helper/main.js" }[basename(command)];
+  const found = file !== undefined && basename(dirname(command)) === "bin" && existsSync(join(program, file));
+  return found ? join("../lib/node_modules/lowport", file) : undefined;
+}
 
 /** Whether this is the installed program, and not one that is to be installed. */
 export const is_installed = (program = PROGRAM): boolean => program.startsWith(`${LIBRARY}/`);
@@ -31,10 +46,8 @@ function is_other(node: string, program: string, sources: readonly Source[]): bo
 
 /** @param sources of the installed program. @throws Refusal if npm has another one, with the command that installs that */
 export function refuse_if_newer(sources: readonly Source[], prefixes: readonly string[] = PREFIXES): void {
-  for (const prefix of prefixes) {
-    const program = join(prefix, "lib/node_modules/lowport");
-    if (!existsSync(join(program, "package.json"))) continue;
-    const beside = join(prefix, "bin/node");
+  for (const program of npm_programs(prefixes)) {
+    const beside = join(program, "../../../bin/node");
     const node = existsSync(beside) ? beside : process.execPath;
     const other = is_other(node, program, sources);
     if (other === false) continue;

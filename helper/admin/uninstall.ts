@@ -3,7 +3,7 @@
  * the account. The audit log stays, as root's, unless --purge says otherwise. Each step is done if it can be, whatever became of
  * the others, so that half an installation can be removed too; what could not be done is said, and a second run tries it again.
  */
-import { readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { errno_of, message_of } from "../../shared/errors.js";
 import { DEFAULT_CONFIG, DEFAULT_SOCKET, EXIT } from "../../shared/protocol.js";
@@ -14,11 +14,12 @@ import { AUDIT_FOLDER, give_to_root, remove_log } from "./audit-folder.js";
 import { hear_signals } from "./changes.js";
 import { files_of, find_init, type Init, init_of } from "./inits.js";
 import { stop_leftovers } from "./leftovers.js";
+import { by_npm, npm_programs } from "./newer.js";
 import { clean_up, KNOWN_FILES, LINKS } from "./plan.js";
 import { type InstallRecord, lock_installs, RECORD, read_record } from "./record.js";
 import { list_releases } from "./release.js";
 import { type Outcome, run_and_report } from "./report.js";
-import { RUN_FOLDER } from "./service.js";
+import { RUN_FOLDER, remove_socket } from "./service.js";
 import { ACCOUNT } from "./settings.js";
 import { LIBRARY } from "./sources.js";
 import { look_at, look_at_file, remove_tree } from "./standing.js";
@@ -49,11 +50,6 @@ function remove_if_empty(folder: string): void {
   }
 }
 
-function remove_socket(socket: string): void {
-  for (const path of [socket, `${socket}.lock`]) rmSync(path, { force: true });
-  remove_if_empty(dirname(socket));
-}
-
 function plan_uninstall(init: Init | undefined, record: InstallRecord | undefined, purge: boolean): Step[] {
   const steps: Step[] = [];
   const add = (says: string, run: Step["run"]) => steps.push({ says, run });
@@ -76,7 +72,12 @@ function plan_uninstall(init: Init | undefined, record: InstallRecord | undefine
     });
   if (init !== undefined && files.some(own)) add(`tell ${init.name} that they are gone`, () => init.read_again());
   for (const { path, to } of LINKS)
-    if (look_at(path)?.isSymbolicLink() === true && readlinkSync(path) === to) add(`remove ${path}`, () => rmSync(path));
+    if (look_at(path)?.isSymbolicLink() === true && readlinkSync(path) === to)
+      add(`remove ${path}`, () => {
+        rmSync(path);
+        const npm = by_npm(path);
+        if (npm !== undefined) symlinkSync(npm, path); // as it was before the install
+      });
 
   // What it read and wrote.
   const socket = record?.socket ?? DEFAULT_SOCKET;
@@ -143,8 +144,12 @@ export async function uninstall(args: readonly string[]): Promise<never> {
     const next: string[] = [];
     if (look_at(AUDIT_FOLDER) !== undefined && !options.purge)
       next.push(`the audit log is in ${AUDIT_FOLDER}; uninstall --purge removes it too`);
-    if (record === undefined && find_user_entry(ACCOUNT) !== undefined)
-      next.push(`the user ${ACCOUNT} stays, for it is not known any more who made it: userdel ${ACCOUNT}`);
+    if (record?.account.user !== true && find_user_entry(ACCOUNT) !== undefined)
+      next.push(
+        `the user and group ${ACCOUNT} stay: it is not known that an install has made them; userdel ${ACCOUNT} removes them`,
+      );
+    for (const program of npm_programs())
+      next.push(`${program} is npm's and stays; sudo npm uninstall --global lowport removes it`);
     return { result: options["dry-run"] ? "nothing was changed (--dry-run)" : "lowport is removed", next };
   });
 }

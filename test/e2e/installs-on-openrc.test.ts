@@ -13,6 +13,7 @@ import {
   is_hardened,
   is_there,
   list_disk,
+  lowportd,
   PID_FILE,
   STARTING,
   start_app,
@@ -66,6 +67,25 @@ test("a configuration that is broken is told when it is started, and nothing run
   assert.equal((await status(box)).pid, helper_pid(box));
 });
 
+test("restart and reload with a broken configuration say why, and the helper that runs is left as it is", async () => {
+  const pid = helper_pid(box);
+  const rules = box.path("/etc/lowport/rules.d/70-bad.json");
+  writeFileSync(rules, '{ "rules": [{ "name": "bad", "users": ["nosuch"], "ports": [81] }] }');
+  for (const command of ["restart", "reload"]) {
+    const { code, stderr, stdout } = await box.run(rc(command));
+    assert.notEqual(code, 0, command);
+    assert.match(stderr + stdout, /70-bad\.json.*there is no user "nosuch"/);
+    assert.match(stderr + stdout, /the configuration is not valid, so lowport is not re/);
+    assert.equal((await status(box)).pid, pid, command);
+    await box.do(service.is_running);
+  }
+  await box.do(["rm", "/etc/lowport/rules.d/70-bad.json"]);
+  await box.do(service.reload);
+  assert.equal((await status(box)).pid, pid);
+  await box.do(rc("restart"));
+  assert.notEqual((await status(box)).pid, pid);
+});
+
 test("what a caller exports does not reach it, nor does a umask", async () => {
   const pid = helper_pid(box);
   const env = { NODE_OPTIONS: "--require=/nonexistent", LD_PRELOAD: "/nonexistent.so", NODE_PATH: "/tmp" };
@@ -74,6 +94,12 @@ test("what a caller exports does not reach it, nor does a umask", async () => {
   const environment = readFileSync(box.path(`/proc/${helper_pid(box)}/environ`), "utf8");
   assert.doesNotMatch(environment, /nonexistent|NODE_PATH/);
   assert.equal(await box.do(["stat", "-c", "%a", "/run/lowport", PID_FILE, "/run/lowport/lowport.sock"]), "755\n644\n660\n");
+});
+
+test("--hardened is for systemd only: a usage error", async () => {
+  const { code, stderr } = await lowportd(box, ["install", "--hardened"]);
+  assert.equal(code, 64);
+  assert.match(stderr, /--hardened is for systemd/);
 });
 
 test_upgrade_and_removal(service, before);
