@@ -1,10 +1,16 @@
 # For a script that is about to start `lowport exec`: notes what Node changes in a process before its first line runs, for the
 # program that it becomes (exec/inherited.ts): which signals were ignored and blocked, the limit of descriptors, which
-# descriptors were inherited, and which variables are there only because this is a shell. Variables that are meant for the
+# descriptors were inherited, which of stdio do not block, and which variables are there only because this is a shell. Variables that are meant for the
 # program's Node, if it is one, are kept from ours under another name. Builtins only: no process is started. Meant to be
 # sourced, with the command's words as they are.
+look_at() {
+    while read -r name value rest; do
+        [ "$name" = flags: ] && flags=$value
+    done <"/proc/self/fdinfo/$1"
+}
+
 if [ "${1-}" = exec ] && [ -r /proc/self/limits ]; then
-    ignored='' blocked='' limit='' numbers=''
+    ignored='' blocked='' limit='' numbers='' nonblocking=''
     while read -r name value rest; do
         case $name in SigIgn:) ignored=$value ;; SigBlk:) blocked=$value ;; esac
     done </proc/self/status
@@ -15,10 +21,10 @@ if [ "${1-}" = exec ] && [ -r /proc/self/limits ]; then
         number=${path##*/} flags=''
         # What this shell has opened for itself is gone by now, or closes when it executes another program (02000000).
         [ -r "/proc/self/fdinfo/$number" ] || continue
-        while read -r name value rest; do
-            [ "$name" = flags: ] && flags=$value
-        done <"/proc/self/fdinfo/$number"
+        # `read` reads from 0 itself, which is looked at under another number meanwhile.
+        if [ "$number" = 0 ]; then look_at 7 7<&0; else look_at "$number"; fi
         [ -n "$flags" ] && [ $((flags / 02000000 % 2)) = 0 ] && numbers=$numbers$number,
+        [ -n "$flags" ] && [ "$number" -le 2 ] && [ $((flags / 04000 % 2)) = 1 ] && nonblocking=$nonblocking$number,
     done
     added=PWD,OLDPWD,SHLVL,_,
     # `read` leaves out the NULs between them. A name that seems to be there although it is not does no harm.
@@ -35,5 +41,5 @@ if [ "${1-}" = exec ] && [ -r /proc/self/limits ]; then
         eval "[ -z \"\${$name+set}\" ] || export LOWPORT_EXEC_$name=\"\$$name\""
         unset "$name"
     done
-    export LOWPORT_EXEC_INHERITED="$ignored:$blocked:$limit:$numbers:$added"
+    export LOWPORT_EXEC_INHERITED="$ignored:$blocked:$limit:$numbers:$nonblocking:$added"
 fi

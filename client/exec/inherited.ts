@@ -1,15 +1,15 @@
 /**
  * What this process was started with, for the program that it becomes. Node changes some of it before our first line runs: it
  * marks inherited descriptors close-on-exec, raises the limit of descriptors, takes every ignored signal back to its default,
- * unblocks all and ignores SIGPIPE. The `lowport` command notes it all before Node starts (../lowport.sh) in a variable of the environment.
+ * unblocks all, ignores SIGPIPE, and may make stdio non-blocking for all who share it. The `lowport` command notes it all before Node starts (../lowport.sh) in a variable of the environment.
  * Where that is missing, because cli.js was started directly, it is inferred: descriptors as far as they are not of a kind
  * that Node makes, the limit from the parent, the signals as defaults.
  */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
 /**
- * The variable: ignored and blocked signals as in /proc/PID/status, soft limit of descriptors, numbers of descriptors with commas, names
- * with commas of variables that the shell has added.
+ * The variable: ignored and blocked signals as in /proc/PID/status, soft limit of descriptors, numbers of descriptors with commas,
+ * those of stdio that do not block, names with commas of variables that the shell has added.
  */
 export const NOTED = "LOWPORT_EXEC_INHERITED";
 
@@ -24,6 +24,8 @@ export interface Inherited {
   readonly softLimit: number;
   /** Numbers, those of stdio among them. */
   readonly descriptors: readonly number[];
+  /** Of stdio, what does not block. */
+  readonly nonblocking: readonly number[];
   /** Variables of the environment that were not there. */
   readonly added: readonly string[];
 }
@@ -49,14 +51,15 @@ const without_the_shells_own = (mask: bigint) => ((mask & SIGINT) === 0n ? mask 
 
 /** @returns undefined if the note is not one. */
 export function parse_note(note: string | undefined): Inherited | undefined {
-  const form = /^([0-9a-f]{16}):([0-9a-f]{16}):(\d+|unlimited):((?:\d+,)*):((?:\w+,)*)$/;
-  const [whole, ignored, blocked, limit, numbers = "", added = ""] = form.exec(note ?? "") ?? [];
+  const form = /^([0-9a-f]{16}):([0-9a-f]{16}):(\d+|unlimited):((?:\d+,)*):((?:[012],)*):((?:\w+,)*)$/;
+  const [whole, ignored, blocked, limit, numbers = "", nonblocking = "", added = ""] = form.exec(note ?? "") ?? [];
   if (whole === undefined) return undefined;
   return {
     ignored: split_mask(without_the_shells_own(BigInt(`0x${ignored}`))),
     blocked: split_mask(BigInt(`0x${blocked}`)),
     softLimit: limit === "unlimited" ? -1 : Math.min(Number(limit), 2 ** 31 - 1),
     descriptors: numbers.split(",").slice(0, -1).map(Number),
+    nonblocking: nonblocking.split(",").slice(0, -1).map(Number),
     added: added.split(",").slice(0, -1),
   };
 }
@@ -81,13 +84,15 @@ function open_files(): OpenFile[] {
     });
 }
 
-/** Those that cannot be Node's. Both ends of a pipe in one process are Node's own. */
+/** Those that cannot be Node's. Both ends of a pipe in one process are Node's own; so is a /dev/null that it opened late. */
 export function infer_descriptors(files: readonly OpenFile[]): number[] {
+  const first = Math.min(...files.filter(({ link, closeOnExec }) => closeOnExec && OF_NODE.test(link)).map(({ fd }) => fd));
   const ends = (link: string) => files.filter((file) => file.link === link).length;
   return files
     .filter(({ fd, link, closeOnExec }) => {
       if (fd <= 2) return true; // or it was closed, and Node has put /dev/null there
-      return !closeOnExec || !(OF_NODE.test(link) || (link.startsWith("pipe:") && ends(link) > 1));
+      const of_node = OF_NODE.test(link) || (link.startsWith("pipe:") && ends(link) > 1) || (link === "/dev/null" && fd > first);
+      return !closeOnExec || !of_node;
     })
     .map(({ fd }) => fd);
 }
@@ -109,15 +114,9 @@ function infer_limit(): number {
 /** What this process was started with, as far as it can be known. */
 export function read_inherited(): Inherited {
   const noted = parse_note(process.env[NOTED]);
-  return (
-    noted ?? {
-      ignored: [0, 0],
-      blocked: [0, 0],
-      softLimit: infer_limit(),
-      descriptors: infer_descriptors(open_files()),
-      added: [],
-    }
-  );
+  if (noted !== undefined) return noted;
+  const descriptors = infer_descriptors(open_files());
+  return { ignored: [0, 0], blocked: [0, 0], softLimit: infer_limit(), descriptors, nonblocking: [], added: [] };
 }
 
 /** The last `count` words of this process's command line, each ended by a NUL, as the bytes that they were. */

@@ -2,8 +2,8 @@
  * `lowport exec`: this process becomes the program. It starts a supervisor apart from itself, puts a filter on bind(2) whose
  * questions the supervisor answers, and executes the program in place; so that the program's process id, parent, signals,
  * exit status, terminal, group and session are what they would be without us, because nothing stands between.
- * Nothing here may touch process.stdin, stdout or stderr, nor import node:process, which does: they would become non-blocking,
- * for the program and for everybody who shares them.
+ * Nothing here should touch process.stdin, stdout or stderr, nor import node:process, which does: they become non-blocking,
+ * for everybody who shares them, until the last moment before the program takes over.
  * The program gains no right by it, and its setuid programs gain none either (no_new_privs).
  */
 import { accessSync, constants as fs, statSync, writeSync } from "node:fs";
@@ -56,6 +56,8 @@ function require_program(name: string): void {
 }
 
 const words = (list: readonly string[]) => Buffer.from(list.map((word) => `${word}\0`).join(""));
+
+const bits = (numbers: readonly number[]) => numbers.reduce((mask, number) => mask | (1 << number), 0);
 
 /** @returns the socket to it */
 function start_supervisor(): number {
@@ -129,7 +131,7 @@ async function launch({ hold, socket, sockets, command }: ExecOptions): Promise<
     own_environment(inherited.added, listen_variables(sockets)),
     Int32Array.from(fds),
     Int32Array.from(inherited.descriptors),
-    Int32Array.of(...inherited.ignored, ...inherited.blocked, inherited.softLimit),
+    Int32Array.of(...inherited.ignored, ...inherited.blocked, inherited.softLimit, bits(inherited.nonblocking)),
   );
   const code = errno_name(error);
   complain(`${name}: it cannot be executed: ${code}`);
@@ -146,9 +148,7 @@ export async function run_exec(args: readonly string[]): Promise<number> {
     return EXIT.ok;
   } catch (error) {
     if (error instanceof BadWords) complain(`${error.message}; see lowport exec --help`);
-    else if (error instanceof Exit || error instanceof LowportError)
-      complain(error instanceof LowportError ? error.reason : error.message);
-    else throw error;
+    else complain(error instanceof LowportError ? error.reason : (error as Error).message);
     return error instanceof BadWords ? EXIT.usage : error instanceof Exit ? error.status : EXIT.bug;
   }
 }

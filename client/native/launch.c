@@ -157,7 +157,8 @@ static void set_signals(const int32_t *ignored, const int32_t *blocked) {
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
-/* become(argv, env, sockets, kept, [ignored signals 1-32, 33-64, blocked, blocked, soft limit of descriptors or -1]) -> -errno, or never returns:
+/* become(argv, env, sockets, kept, [ignored signals 1-32, 33-64, blocked, blocked, soft limit of descriptors or -1,
+ * those of stdio that do not block, a bit each]) -> -errno, or never returns:
  * this process executes another program, found as execvp(3) does. It has `sockets` as its descriptors from 3 on, `kept` at
  * their numbers, and nothing else. After a failure descriptors from 3 on are no longer what they were: use leave(). */
 napi_value become(napi_env env, napi_callback_info info) {
@@ -170,11 +171,15 @@ napi_value become(napi_env env, napi_callback_info info) {
                    &kept_count, &state, &state_length))
         return NULL;
     char **argv = split(argv_bytes, argv_length), **its_env = split(env_bytes, env_length);
-    if (!argv || !its_env || !argv[0] || state_length != 5)
+    if (!argv || !its_env || !argv[0] || state_length != 6)
         return give_int(env, -EINVAL);
     syscall(CLOSE_RANGE, CHANNEL_FD, ~0U, RANGE_CLOEXEC); /* before Linux 5.11 Node's own care must do */
-    for (int fd = 0; fd < 3; fd++) /* what was closed at the start is so again, if it is not kept */
-        fcntl(fd, F_SETFD, FD_CLOEXEC);
+    for (int fd = 0; fd < 3; fd++) {
+        int flags = fcntl(fd, F_GETFL), wanted = state[5] >> fd & 1 ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+        if (flags >= 0 && wanted != flags)
+            fcntl(fd, F_SETFL, wanted);
+        fcntl(fd, F_SETFD, FD_CLOEXEC); /* what was closed at the start is so again, if it is not kept */
+    }
     for (size_t i = 0; i < kept_count; i++)
         inherit(kept[i]);
     /* First out of the way of each other. */

@@ -5,8 +5,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { enter_box, USERS } from "./box.js";
-import { all_leases, no_leases } from "./client-app.js";
-import { connects, exec, no_supervisors, Program, run } from "./exec-program.js";
+import { all_leases, freeze, no_leases } from "./client-app.js";
+import { connects, exec, no_supervisors, Program, run, supervisors } from "./exec-program.js";
 import { start_helper, until } from "./helper-process.js";
 
 await enter_box(import.meta.url);
@@ -131,6 +131,21 @@ test("restarted at once, 20 times, it gets its port each time: without --hold an
     const { stdout, stderr } = await run(t, alice, python(code, ...(i < 10 ? [] : ["--hold", "30"])));
     assert.equal(stdout, "80\n", stderr);
   }
+});
+
+test("started again before the supervisor of the first has noticed its end, it waits for that", async (t) => {
+  await no_supervisors();
+  const helper = await start_helper(t);
+  const code = `${BIND}\nprint(bind().getsockname()[1], flush=True); time.sleep(3600)`;
+  const first = new Program(t, alice, python(code));
+  await first.printed(/^80$/m);
+  const [slow = 0] = supervisors();
+  await freeze({ pid: slow });
+  await first.kill("SIGKILL");
+  const second = new Program(t, alice, python(code));
+  await helper.recorded("the refusal", (line) => line.method === "bind" && line.code === "EADDRINUSE");
+  process.kill(slow, "SIGCONT");
+  await second.printed(/^80$/m);
 });
 
 test("--hold keeps the listener over a restart: who connects meanwhile is served by the next", async (t) => {

@@ -43,7 +43,7 @@ test("a notice of another size, a descriptor that is none", { skip }, () => {
   assert.equal(native.moveEpoll(new Int32Array(6)), -EINVAL);
   assert.ok(native.moveEpoll(Int32Array.of(null_fd, 900, null_fd, null_fd, 1, 0, 0)) < 0);
   assert.equal(native.takeFd(-1, -1, 0), -EINVAL);
-  assert.equal(native.become(Buffer.from(""), Buffer.from(""), new Int32Array(0), new Int32Array(0), new Int32Array(5)), -EINVAL);
+  assert.equal(native.become(Buffer.from(""), Buffer.from(""), new Int32Array(0), new Int32Array(0), new Int32Array(6)), -EINVAL);
   assert.equal(native.startApart(Buffer.from("/bin/true\0"), Buffer.from("")) >= 0, true);
   closeSync(null_fd);
 });

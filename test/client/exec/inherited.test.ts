@@ -7,18 +7,19 @@ import { infer_descriptors, NOTED, own_environment, own_words, parse_note } from
 import { REPOSITORY } from "../../fixtures.js";
 
 test("a note", () => {
-  assert.deepEqual(parse_note("8000000000001001:0000000100000800:1024:3,17,:PWD,_,"), {
+  assert.deepEqual(parse_note("8000000000001001:0000000100000800:1024:3,17,:2,:PWD,_,"), {
     ignored: [0x1001, -0x80000000],
     blocked: [0x800, 1],
     softLimit: 1024,
     descriptors: [3, 17],
+    nonblocking: [2],
     added: ["PWD", "_"],
   });
-  assert.equal(parse_note("0000000000000000:0000000000000000:unlimited::")?.softLimit, -1);
+  assert.equal(parse_note("0000000000000000:0000000000000000:unlimited:::")?.softLimit, -1);
 });
 
 test("SIGQUIT alone is what some shells ignore for themselves", () => {
-  const ignored = (mask: string) => parse_note(`${mask}:0000000000000000:1::`)?.ignored[0];
+  const ignored = (mask: string) => parse_note(`${mask}:0000000000000000:1:::`)?.ignored[0];
   assert.deepEqual([ignored("0000000000000004"), ignored("0000000000000006")], [0, 6]);
 });
 
@@ -26,9 +27,10 @@ for (const note of [
   undefined,
   "",
   "x",
-  "0:0:1::",
-  "0000000000000000:0000000000000000:-1::",
-  "0000000000000000:0000000000000000:1:3:",
+  "0:0:1:::",
+  "0000000000000000:0000000000000000:-1:::",
+  "0000000000000000:0000000000000000:1:3::",
+  "0000000000000000:0000000000000000:1::3,:",
 ])
   test(`no note: ${note}`, () => assert.equal(parse_note(note), undefined));
 
@@ -43,9 +45,11 @@ test("inferred: what does not close at exec was inherited, and what does is unle
     file(7, "pipe:[2]"),
     file(8, "socket:[3]"),
     file(9, "anon_inode:[eventfd]"),
+    file(20, "/dev/null"),
     file(40, "anon_inode:[eventpoll]", false),
+    file(41, "/dev/null", false),
   ];
-  assert.deepEqual(infer_descriptors(files), [0, 3, 7, 8, 40]);
+  assert.deepEqual(infer_descriptors(files), [0, 3, 7, 8, 40, 41]);
 });
 
 const sh = process.platform === "linux" ? false : "Linux only";
@@ -71,7 +75,7 @@ for (const shell of ["sh", "dash", "bash", "busybox"])
 test("this process's own words and environment, as bytes", () => {
   const script = `
     import { own_environment, own_words } from ${JSON.stringify(new URL("../../../client/exec/inherited.js", import.meta.url).href)};
-    process.stdout.write(own_words(2).toString("latin1") + "|" + own_environment(["GONE"], { NEW: "n", OLD: "o" }).toString("latin1"));`;
+    process.stdout.write(own_words(2).toString("latin1") + "|" + own_environment(["GONE"], { NEW: "n", OLD: "o" }).toString("latin1"), "latin1");`;
   const args = ["--input-type=module", "-e", script, "first", "", "caf\u00e9 au lait"];
   const env = { GONE: "1", OLD: "1", A: "=\n", [NOTED]: "x" };
   const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: "latin1", env });
