@@ -25,6 +25,9 @@ function find_group(group: number | string): GroupEntry | undefined {
   return undefined;
 }
 
+/** A group's name, or its number if it has none that everybody may read. */
+export const group_of = (gid: number): string => find_group(gid)?.name ?? String(gid);
+
 function user_name(): string {
   try {
     return userInfo().username;

@@ -143,17 +143,3 @@ export async function find_helper(path = process.env["LOWPORT_SOCKET"] || DEFAUL
     await sleep(RETRY_MS);
   }
 }
-
-/** A running helper as text. */
-export function describe_running({ you, pidFile, ...data }: Running): string {
-  const file =
-    pidFile === undefined || pidFile.pid === data.pid
-      ? []
-      : [`${pidFile.path} names process ${pidFile.pid} and not the one that answers; a restart writes it anew`];
-  return [
-    `lowport ${data.version} is running: pid ${data.pid}, up ${data.uptimeSeconds} s, ${data.connections} connections, ${data.leases} leases, audit record ${data.auditSeq}`,
-    `policy loaded at ${data.policyLoadedAt}`,
-    ...file,
-    `you are uid ${you.uid}, gid ${you.gid}, groups ${you.groups.join(", ") || "none"}${you.operator ? ", an operator" : ""}`,
-  ].join("\n");
-}

@@ -1,27 +1,29 @@
 /**
  * Verifies an audit log: each line against its own hash, and against the line before. Reads one line at a time, so a log
- * of any size can be verified; one that rotation has compressed with gzip is decompressed as a whole.
+ * of any size can be verified, compressed files too. A file that is full of what is no record is not read to its end, so that
+ * nobody can make it take for ever.
  */
-import { closeSync, openSync, readFileSync, readSync } from "node:fs";
-import { gunzipSync } from "node:zlib";
+
 import { FIRST_PREV, type Head, unseal } from "../shared/chain.js";
-import { errno_of, message_of } from "../shared/errors.js";
+import { BrokenFile, close_log, lines_of, open_log } from "./audit/log-file.js";
 
 /** What is wrong with a line. */
 export interface Damage {
   readonly file: string;
-  /** From 1. */
+  /** From 1; 0 if it is the file as a whole. */
   readonly line: number;
   /**
    * edited: the line does not fit its hash. removed: lines are missing before it. inserted: it repeats a number.
    * reordered: it stands later than its number. truncated: it has no end, or the log ends before the head it should reach.
-   * A compressed file that cannot be decompressed is one damage, edited, at line 0.
+   * A compressed file that cannot be decompressed is one damage, edited, at line 0; what is no regular file is one, inserted.
    */
   readonly kind: "edited" | "removed" | "inserted" | "reordered" | "truncated";
   readonly reason: string;
 }
 
 export interface Verdict {
+  /** What was read. */
+  readonly files: readonly string[];
   readonly lines: number;
   /** Number of the first record; above 1 if the files before it are not here. */
   readonly first: number | undefined;
@@ -30,61 +32,8 @@ export interface Verdict {
   readonly damage: readonly Damage[];
 }
 
-const CHUNK_BYTES = 1 << 20;
-const NEWLINE = 10;
-
-/** What a file of gzip begins with (RFC 1952), and no JSON does. */
-const GZIP = Buffer.from([0x1f, 0x8b]);
-/** Bytes that are decompressed at once, at most. */
-const MAX_DECOMPRESSED = 2 ** 28;
-
-/** A compressed file that is not whole any more. */
-class BrokenFile extends Error {}
-
-function decompress(compressed: Buffer): Buffer {
-  try {
-    return gunzipSync(compressed, { maxOutputLength: MAX_DECOMPRESSED });
-  } catch (error) {
-    if (errno_of(error) === "ERR_BUFFER_TOO_LARGE")
-      throw Object.assign(
-        new Error("a compressed file is too large; decompress it: zcat FILE | lowport audit verify /dev/stdin"),
-        {
-          code: "EFBIG",
-        },
-      );
-    throw new BrokenFile(`the file cannot be decompressed: ${message_of(error)}`, { cause: error });
-  }
-}
-
-/** What is in a file, in pieces that are overwritten by the next. */
-function* pieces_of(fd: number): Generator<Buffer> {
-  const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
-  let got = readSync(fd, chunk);
-  if (chunk.subarray(0, Math.min(got, GZIP.length)).equals(GZIP)) {
-    yield decompress(Buffer.concat([chunk.subarray(0, got), readFileSync(fd)]));
-    return;
-  }
-  for (; got > 0; got = readSync(fd, chunk)) yield chunk.subarray(0, got);
-}
-
-/** The lines of a file without their newlines; `whole` is false for a last line that has none. */
-function* lines_of(file: string): Generator<{ bytes: Buffer; whole: boolean }> {
-  const fd = openSync(file, "r");
-  try {
-    let rest: Buffer = Buffer.alloc(0);
-    for (const piece of pieces_of(fd)) {
-      let bytes = rest.length > 0 ? Buffer.concat([rest, piece]) : piece;
-      for (let end = bytes.indexOf(NEWLINE); end >= 0; end = bytes.indexOf(NEWLINE)) {
-        yield { bytes: bytes.subarray(0, end), whole: true };
-        bytes = bytes.subarray(end + 1);
-      }
-      rest = Buffer.from(bytes);
-    }
-    if (rest.length > 0) yield { bytes: rest, whole: false };
-  } finally {
-    closeSync(fd);
-  }
-}
+/** Damages of a file after which it is not read on. */
+const MAX_DAMAGE = 1000;
 
 /** What is wrong with a sound line's place, if anything. */
 function misplaced(seq: number, prev: string, before: Head): [Damage["kind"], string] | undefined {
@@ -96,54 +45,85 @@ function misplaced(seq: number, prev: string, before: Head): [Damage["kind"], st
   return ["reordered", `record ${seq} stands after record ${before.seq}`];
 }
 
+/** Where the chain stands while it is followed. */
+class Chain {
+  readonly damage: Damage[] = [];
+  count = 0;
+  first: number | undefined;
+  head: Head | undefined;
+  place: { readonly file: string; readonly line: number };
+
+  constructor(file: string) {
+    this.place = { file, line: 0 };
+  }
+
+  note(kind: Damage["kind"], reason: string): void {
+    this.damage.push({ ...this.place, kind, reason });
+  }
+
+  add_line(bytes: Buffer, whole: boolean): void {
+    this.count++;
+    this.place = { file: this.place.file, line: this.place.line + 1 };
+    const record = whole ? unseal(bytes) : undefined;
+    if (record === undefined) {
+      if (whole) this.note("edited", "the line does not fit its own hash");
+      else this.note("truncated", "the line has no end");
+      // What follows is judged against the number that this line should have.
+      if (this.head !== undefined)
+        this.head = {
+          seq: this.head.seq + 1,
+          hash: /"hash":"([0-9a-f]{64})"\}$/.exec(bytes.toString("latin1"))?.[1] ?? "",
+        };
+      return;
+    }
+    this.first ??= record.seq;
+    const before = this.head ?? { seq: record.seq - 1, hash: record.seq === 1 ? FIRST_PREV : record.prev };
+    const wrong = misplaced(record.seq, record.prev, before);
+    // An edited line's own hash is unknown: that the next does not fit it is the same damage, told already.
+    if (wrong !== undefined && !(before.hash === "" && record.seq === before.seq + 1)) this.note(...wrong);
+    this.head = { seq: record.seq, hash: record.hash };
+  }
+
+  /** The rest of the file is not read, so what comes next cannot be judged by it. */
+  give_up(reason: string): void {
+    this.note("edited", `${reason}; the rest of the file is not read`);
+    this.head = undefined;
+  }
+
+  async add_file(path: string): Promise<void> {
+    this.place = { file: path, line: 0 };
+    const { count, first, head } = this;
+    const told = this.damage.length;
+    let file: ReturnType<typeof open_log> | undefined;
+    try {
+      file = open_log(path);
+      for await (const { bytes, whole } of lines_of(file)) {
+        this.add_line(bytes, whole);
+        if (this.damage.length - told >= MAX_DAMAGE) return this.give_up("so much is wrong here");
+      }
+    } catch (error) {
+      if (!(error instanceof BrokenFile)) throw error;
+      if (error.endless) return this.give_up(error.message);
+      // Of a compressed file that is not whole nothing is believed.
+      Object.assign(this, { count, first, head, place: { file: path, line: 0 } });
+      this.damage.length = told;
+      this.note(file === undefined ? "inserted" : "edited", error.message);
+    } finally {
+      if (file !== undefined) close_log(file);
+    }
+  }
+}
+
 /**
  * Verifies files that follow one another, oldest first.
  * @param reach the number that the chain must reach at least, as syslog or the helper's `status` says it
  * @throws what the file system says
  */
-export function verify_audit(files: readonly string[], reach = 0): Verdict {
-  const damage: Damage[] = [];
-  let count = 0;
-  let first: number | undefined;
-  let head: Head | undefined;
-  let place = { file: files[0] ?? "", line: 0 };
-  const verify_file = (file: string) => {
-    let line = 0;
-    for (const { bytes, whole } of lines_of(file)) {
-      count++;
-      place = { file, line: ++line };
-      const note = (kind: Damage["kind"], reason: string) => damage.push({ ...place, kind, reason });
-      const record = whole ? unseal(bytes) : undefined;
-      if (record === undefined) {
-        if (whole) note("edited", "the line does not fit its own hash");
-        else note("truncated", "the line has no end");
-        // What follows is judged against the number that this line should have.
-        if (head !== undefined)
-          head = { seq: head.seq + 1, hash: /"hash":"([0-9a-f]{64})"\}$/.exec(bytes.toString("latin1"))?.[1] ?? "" };
-        continue;
-      }
-      first ??= record.seq;
-      const before = head ?? { seq: record.seq - 1, hash: record.seq === 1 ? FIRST_PREV : record.prev };
-      const wrong = misplaced(record.seq, record.prev, before);
-      // An edited line's own hash is unknown: that the next does not fit it is the same damage, told already.
-      if (wrong !== undefined && !(before.hash === "" && record.seq === before.seq + 1)) note(...wrong);
-      head = { seq: record.seq, hash: record.hash };
-    }
-  };
-  for (const file of files) {
-    try {
-      verify_file(file);
-    } catch (error) {
-      if (!(error instanceof BrokenFile)) throw error;
-      damage.push({ file, line: 0, kind: "edited", reason: error.message });
-    }
-  }
-  if ((head?.seq ?? 0) < reach) {
-    damage.push({
-      ...place,
-      kind: "truncated",
-      reason: `the log ends at record ${head?.seq ?? 0}, but it had reached ${reach}`,
-    });
-  }
-  return { lines: count, first, head, damage };
+export async function verify_audit(files: readonly string[], reach = 0): Promise<Verdict> {
+  const chain = new Chain(files[0] ?? "");
+  for (const file of files) await chain.add_file(file);
+  const end = chain.head?.seq ?? 0;
+  if (end < reach) chain.note("truncated", `the log ends at record ${end}, but it had reached ${reach}`);
+  const { count, first, head, damage } = chain;
+  return { files, lines: count, first, head, damage };
 }

@@ -37,10 +37,27 @@ const LOWPORTD: Record<string, string[]> = {
   uninstall: declared("helper/admin/uninstall.ts"),
 };
 const FOR_ALL = ["help", "version"];
-const LOWPORT_OPTIONS = declared("client/cli.ts");
-const LOWPORT_COMMANDS = sorted(
-  [...read("client/cli.ts").matchAll(/^ {2}([a-z]+): async \(/gm)].map((match) => match[1] as string).concat("doctor"),
+
+interface Told {
+  readonly name: string;
+  readonly options: readonly { readonly name: string }[];
+  readonly examples: readonly { readonly line: string }[];
+}
+const lowport = (...args: string[]) =>
+  spawnSync(process.execPath, [join(DIST, "client/cli.js"), ...args], { encoding: "utf8" }).stdout;
+const TOLD = (JSON.parse(lowport("help", "--json")) as { commands: Told[] }).commands;
+/** What each command of lowport takes, from its own table, but for what is for all. */
+const LOWPORT: Record<string, string[]> = Object.fromEntries(
+  TOLD.map(({ name, options }) => [
+    name,
+    sorted(options.map((option) => option.name)).filter((option) => !FOR_ALL.includes(option)),
+  ]),
 );
+const LOWPORT_OPTIONS = sorted([...Object.values(LOWPORT).flat(), ...FOR_ALL]);
+/** The first words of the commands. */
+const LOWPORT_WORDS = sorted([...TOLD.map(({ name }) => name.split(" ")[0] as string), "help"]);
+/** `lowport exec` says its version to nobody: that could be the program's. */
+const for_all = (command: string) => (command === "exec" ? ["help"] : FOR_ALL);
 
 /** The options of each command in a manual's synopsis. */
 function in_synopsis(page: string): Record<string, string[]> {
@@ -48,7 +65,7 @@ function in_synopsis(page: string): Record<string, string[]> {
   const found: Record<string, string[]> = {};
   for (const block of synopsis.split(/^\.Nm\n/m).slice(1)) {
     if (block.startsWith(".Fl")) continue; // --help | --version
-    const command = /^\.(?:Op )?Cm ([a-z-]+)/m.exec(block)?.[1] ?? "";
+    const command = /^\.(?:Op )?Cm ([a-z-]+(?: [a-z]+)?)/m.exec(block)?.[1] ?? "";
     const options = [...block.matchAll(/\bFl \\-([a-z0-9-]+)/g)].map((match) => match[1] as string);
     found[command] = sorted([...(found[command] ?? []), ...options]);
   }
@@ -69,12 +86,12 @@ test("lowportd(8): each command with its options, and each option described", ()
   assert.deepEqual(described, sorted([...Object.values(LOWPORTD).flat(), ...FOR_ALL]), "in alphabetical order");
 });
 
-test("lowport(1): each command, and each option described", () => {
-  const commands = in_synopsis("client/man/lowport.1");
-  assert.deepEqual(sorted(Object.keys(commands)), LOWPORT_COMMANDS);
-  assert.deepEqual(sorted([...Object.values(commands).flat(), ...FOR_ALL]), LOWPORT_OPTIONS);
+test("lowport(1): each command with its options, and each option described", () => {
+  assert.deepEqual(in_synopsis("client/man/lowport.1"), { ...LOWPORT, help: ["json"] });
   const described = tags("client/man/lowport.1", "Fl").map((text) => text.replace(/^\\-/, "").split(" ")[0] ?? "");
-  assert.deepEqual(described, LOWPORT_OPTIONS);
+  assert.deepEqual(described, LOWPORT_OPTIONS, "in alphabetical order");
+  const explained = tags("client/man/lowport.1", "Cm").map((text) => text.replaceAll(" Ar ...", ""));
+  assert.deepEqual(sorted(explained), sorted([...Object.keys(LOWPORT), "help"]));
 });
 
 test("--help of lowportd: each command with its options", () => {
@@ -89,10 +106,23 @@ test("--help of lowportd: each command with its options", () => {
   for (const option of FOR_ALL) assert.ok(stdout.includes(`--${option}`));
 });
 
-test("--help of lowport: each command and each option", () => {
-  const { stdout } = spawnSync(process.execPath, [join(DIST, "client/cli.js"), "--help"], { encoding: "utf8" });
-  assert.deepEqual(sorted([...stdout.matchAll(/^ {2}lowport ([a-z]+)/gm)].map((match) => match[1] as string)), LOWPORT_COMMANDS);
-  assert.deepEqual(sorted([...stdout.matchAll(/--([a-z0-9-]+)/g)].map((match) => match[1] as string)), LOWPORT_OPTIONS);
+test("--help of lowport: each command; of each command its options, and examples that it would take", () => {
+  const overview = [...lowport("--help").matchAll(/^ {2}lowport (.*?)(?: +[[A-Z].*)? {2}/gm)].map((match) => match[1] as string);
+  const others = ["help", "help register"];
+  assert.deepEqual(sorted(overview), sorted([...Object.keys(LOWPORT), ...others]));
+  for (const { name, examples } of TOLD) {
+    const help = lowport("help", ...name.split(" "));
+    const [usage = "", rest = ""] = help.split("\n\n");
+    assert.deepEqual(sorted([...usage.matchAll(/--([a-z0-9-]+)/g)].map((match) => match[1] as string)), LOWPORT[name], name);
+    assert.ok(rest.length > 0);
+    assert.ok(examples.length > 0, name);
+    for (const { line } of examples) {
+      assert.ok(help.includes(`  ${line}\n`));
+      assert.match(line, new RegExp(`(^|[ |])lowport ${name}( |$)`));
+      const own = (line.split("lowport ")[1] as string).split(/ -- | \| /)[0] as string;
+      for (const [, option = ""] of own.matchAll(/--([a-z0-9-]+)/g)) assert.ok(LOWPORT[name]?.includes(option), line);
+    }
+  }
 });
 
 test("exit codes: each manual has its own, and they are those of the program", () => {
@@ -191,15 +221,22 @@ for (const [shell, complete] of [
   test(`${shell} offers the commands, and of each its options`, { skip: missing(shell) }, () => {
     const options = (names: readonly string[]) => sorted([...names, ...FOR_ALL].map((name) => `--${name}`));
     assert.deepEqual(complete("lowportd", ""), sorted(Object.keys(LOWPORTD)));
-    assert.deepEqual(complete("lowport", ""), LOWPORT_COMMANDS);
+    assert.deepEqual(complete("lowport", ""), LOWPORT_WORDS);
     for (const [command, names] of Object.entries(LOWPORTD))
       assert.deepEqual(complete("lowportd", command, "--"), options(names), command);
     assert.deepEqual(complete("lowportd", "--"), options(LOWPORTD["run"] ?? []));
-    for (const [command, names] of Object.entries(in_synopsis("client/man/lowport.1")))
-      assert.deepEqual(complete("lowport", command, "--"), options(names), command);
+    for (const [command, names] of Object.entries(LOWPORT)) {
+      const offered = complete("lowport", ...command.split(" "), "--");
+      assert.deepEqual(offered, sorted([...names, ...for_all(command)].map((name) => `--${name}`)), command);
+    }
     assert.deepEqual(complete("lowport", "check", ""), ["tcp", "udp"]);
     assert.deepEqual(complete("lowport", "check", "tcp", ""), []);
-    assert.deepEqual(complete("lowport", "audit", ""), ["verify"]);
+    assert.deepEqual(complete("lowport", "audit", ""), ["tail", "verify"]);
+    assert.deepEqual(complete("lowport", "audit", "tail", "--decision", "de"), ["deny"]);
+    assert.ok(complete("lowport", "audit", "tail", "--user", "roo").includes("root"));
+    assert.ok(complete("lowport", "audit", "tail", "--lines", "5", "/etc/pass").includes("/etc/passwd"));
+    assert.ok(complete("lowport", "help", "").includes("register"));
+    assert.ok(complete("lowport", "exec", "--hold", "5", "setpri").includes("setpriv"));
     assert.deepEqual(complete("lowport", "revoke", ""), ["0123456789abcdef", "fedcba9876543210"]);
     assert.deepEqual(complete("lowportd", "install", "--init", ""), ["openrc", "systemd", "sysv"]);
     assert.deepEqual(complete("lowportd", "install", "--init", "op"), ["openrc"]);
@@ -220,17 +257,18 @@ test("the completions of zsh have the commands and of each the options", () => {
   const shared = { $socket: "socket", $json: "json", $config: "config" };
   const found: Record<string, string[]> = {};
   for (const [, names = "", body = ""] of text.matchAll(/^ {4}((?:lowportd?\/[a-z-]+(?: \| )?)+)\)([\s\S]*?);;$/gm)) {
-    const options = [...body.matchAll(/--([a-z0-9-]+)\[/g)].map((match) => match[1] as string);
+    const options = [...body.matchAll(/--([a-z0-9-]+)(?:\}')?\[|--([a-z0-9-]+)\}'\[/g)].map(
+      (match) => (match[1] ?? match[2]) as string,
+    );
     for (const [variable, name] of Object.entries(shared)) if (body.includes(variable)) options.push(name);
     for (const name of names.split(" | ")) found[name] = sorted(options);
   }
   const wanted: [string, string[]][] = [
     ...Object.entries(LOWPORTD).map(([command, names]): [string, string[]] => [`lowportd/${command}`, names]),
-    ...Object.entries(in_synopsis("client/man/lowport.1")).map(([command, names]): [string, string[]] => [
-      `lowport/${command}`,
-      names,
-    ]),
+    ...Object.entries(LOWPORT).map(([command, names]): [string, string[]] => [`lowport/${command.replace(" ", "-")}`, names]),
+    ["lowport/audit", []],
+    ["lowport/help", ["json"]],
   ];
   assert.deepEqual(found, Object.fromEntries(wanted));
-  for (const [path] of wanted) assert.ok(text.includes(`'${path.split("/")[1]}:`), path);
+  for (const [path] of wanted) assert.ok(text.includes(`'${path.replace("audit-", "").split("/")[1]}:`), path);
 });

@@ -11,12 +11,28 @@ _lowport() {
 
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-        --config | --pid-file | --ready-fd | --allow | --init | --node | --socket | --uid | --reach | --wait) ((i++)) ;;
+        --config | --pid-file | --ready-fd | --allow | --init | --node | --socket | --uid | --reach | --wait | --user | \
+            --lines | -n | --method | --decision | --port | --event | --hold | --listen)
+            # Colons and equals signs are words of their own.
+            ((i++))
+            if [[ ${COMP_WORDS[i]-} == = ]]; then ((i++)); fi
+            while ((i + 1 < COMP_CWORD)) && [[ ${COMP_WORDS[i + 1]} == : ]]; do ((i += 2)); done
+            ;;
         -* | : | =) ;;
-        *) words+=("${COMP_WORDS[i]}") ;;
+        *)
+            words+=("${COMP_WORDS[i]}")
+            # What follows the program's name is the program's.
+            if [[ $program/${words[0]} == lowport/exec && ${#words[@]} == 2 ]]; then break; fi
+            ;;
         esac
     done
     command=${words[0]-}
+    if [[ $command == audit && -n ${words[1]-} ]]; then command=audit-${words[1]}; fi
+    if [[ $program/$command == lowport/exec && ${#words[@]} == 2 ]]; then
+        compopt -o filenames 2>/dev/null
+        _lowport_reply -f -- "$cur"
+        return
+    fi
 
     case $prev in
     --config | --pid-file | --node | --socket)
@@ -33,7 +49,28 @@ _lowport() {
         _lowport_reply -S : -u -- "$cur"
         return
         ;;
-    --ready-fd | --uid | --reach | --wait) return ;;
+    --user)
+        _lowport_reply -u -- "$cur"
+        return
+        ;;
+    --method)
+        _lowport_reply -W 'bind release list check revoke status' -- "$cur"
+        return
+        ;;
+    --decision)
+        _lowport_reply -W 'allow deny invalid error' -- "$cur"
+        return
+        ;;
+    --event)
+        _lowport_reply -W 'call connect disconnect start stop reload lease-end rotate' -- "$cur"
+        return
+        ;;
+    --listen)
+        compopt -o nospace 2>/dev/null
+        _lowport_reply -W 'tcp: udp:' -- "$cur"
+        return
+        ;;
+    --ready-fd | --uid | --reach | --wait | --lines | -n | --port | --hold) return ;;
     esac
 
     case $program/$command in
@@ -43,21 +80,27 @@ _lowport() {
     lowportd/uninstall) flags='--purge --dry-run --json' ;;
     lowport/status) flags='--wait --socket --json' ;;
     lowport/list | lowport/revoke) flags='--socket --json' ;;
-    lowport/check) flags='--uid --ipv6-only --socket --json' ;;
-    lowport/audit) flags='--reach --json' ;;
+    lowport/check) flags='--uid --user --ipv6-only --socket --json' ;;
+    lowport/audit-tail) flags='--follow --lines --uid --user --method --decision --port --event --json' ;;
+    lowport/audit-verify) flags='--reach --json' ;;
+    lowport/exec) flags='--hold --listen --socket' ;;
+    lowport/ | lowport/help) flags='--json' ;;
     esac
     if [[ $cur == -* ]]; then
-        _lowport_reply -W "$flags --help --version" -- "$cur"
+        if [[ $program/$command == lowport/exec ]]; then flags+=' --help'; else flags+=' --help --version'; fi
+        _lowport_reply -W "$flags" -- "$cur"
         return
     fi
 
     case $program/${words[*]} in
     lowportd/) _lowport_reply -W 'run check-config doctor install uninstall' -- "$cur" ;;
-    lowport/) _lowport_reply -W 'status list check revoke audit doctor' -- "$cur" ;;
+    lowport/) _lowport_reply -W 'status doctor list check exec revoke audit help' -- "$cur" ;;
     lowport/check) _lowport_reply -W 'tcp udp' -- "$cur" ;;
     lowport/revoke) _lowport_reply -W "$("${COMP_WORDS[0]}" list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur" ;;
-    lowport/audit) _lowport_reply -W verify -- "$cur" ;;
-    'lowport/audit verify'*)
+    lowport/exec) _lowport_reply -c -- "$cur" ;;
+    lowport/help) _lowport_reply -W 'status doctor list check exec revoke audit register' -- "$cur" ;;
+    lowport/audit | 'lowport/help audit') _lowport_reply -W 'tail verify' -- "$cur" ;;
+    'lowport/audit verify'* | 'lowport/audit tail')
         compopt -o filenames 2>/dev/null
         _lowport_reply -f -- "$cur"
         ;;

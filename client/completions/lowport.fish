@@ -3,27 +3,41 @@
 complete -c lowport -f
 complete -c lowportd -f
 
-set -l commands status list check revoke audit doctor
+set -l commands status doctor list check exec revoke audit help
 set -l none "not __fish_seen_subcommand_from $commands"
 complete -c lowport -n $none -a status -d 'whether the helper runs'
+complete -c lowport -n $none -a doctor -d 'what an admin would check'
 complete -c lowport -n $none -a list -d leases
 complete -c lowport -n $none -a check -d 'whether a port may be had'
+complete -c lowport -n $none -a exec -d 'run a program that gets its ports from the helper'
 complete -c lowport -n $none -a revoke -d 'take a socket back'
-complete -c lowport -n $none -a audit -d 'verify the audit log'
-complete -c lowport -n $none -a doctor -d 'what an admin would check'
+complete -c lowport -n $none -a audit -d 'read or verify the audit log'
+complete -c lowport -n $none -a help -d 'how a command is used'
 complete -c lowport -l help -d 'say how it is used'
-complete -c lowport -l version -d 'say which version it is'
+complete -c lowport -n 'not __fish_seen_subcommand_from exec' -l version -d 'say which version it is'
+complete -c lowport -n 'not __fish_seen_subcommand_from exec audit; or __fish_seen_subcommand_from tail verify' -l json -d 'the answer as JSON'
 complete -c lowport -n '__fish_seen_subcommand_from status' -l wait -x -d 'seconds to look again until it runs'
-complete -c lowport -n '__fish_seen_subcommand_from status list check revoke' -l socket -r -F -d 'the control socket'
-complete -c lowport -n '__fish_seen_subcommand_from status list check revoke audit doctor' -l json -d 'the answer as JSON'
-complete -c lowport -n '__fish_seen_subcommand_from check' -l uid -x -d 'check for that user'
+complete -c lowport -n '__fish_seen_subcommand_from status list check revoke exec' -l socket -r -F -d 'the control socket'
+complete -c lowport -n '__fish_seen_subcommand_from check tail' -l uid -x -d 'that user, by number'
+complete -c lowport -n '__fish_seen_subcommand_from check tail' -l user -x -a '(__fish_complete_users)' -d 'that user, by name'
 complete -c lowport -n '__fish_seen_subcommand_from check' -l ipv6-only -d 'for a socket that IPv4 does not reach'
 complete -c lowport -n '__fish_seen_subcommand_from check; and not __fish_seen_subcommand_from tcp udp' -a 'tcp udp'
+complete -c lowport -n '__fish_seen_subcommand_from exec' -l hold -x -d 'seconds to keep the listeners for its next start'
+complete -c lowport -n '__fish_seen_subcommand_from exec' -l listen -x -a 'tcp: udp:' -d 'pass that socket as LISTEN_FDS'
+complete -c lowport -n '__fish_seen_subcommand_from exec' -a '(__fish_complete_command)'
 complete -c lowport -n '__fish_seen_subcommand_from revoke' -a "(lowport list 2>/dev/null | awk 'NR > 1 { print \$1 }')"
-complete -c lowport -n '__fish_seen_subcommand_from audit' -l reach -x -d 'the log goes at least to that record'
-complete -c lowport -n '__fish_seen_subcommand_from audit; and not __fish_seen_subcommand_from verify' -a verify
-complete -c lowport -n '__fish_seen_subcommand_from verify' -F
+complete -c lowport -n '__fish_seen_subcommand_from audit; and not __fish_seen_subcommand_from tail verify' -a tail -d 'the newest records'
+complete -c lowport -n '__fish_seen_subcommand_from audit; and not __fish_seen_subcommand_from tail verify' -a verify -d 'find damage'
+complete -c lowport -n '__fish_seen_subcommand_from tail verify' -F
+complete -c lowport -n '__fish_seen_subcommand_from verify' -l reach -x -d 'the log goes at least to that record'
+complete -c lowport -n '__fish_seen_subcommand_from tail' -l follow -s f -d 'go on with what comes'
+complete -c lowport -n '__fish_seen_subcommand_from tail' -l lines -s n -x -d 'so many of the newest'
+complete -c lowport -n '__fish_seen_subcommand_from tail' -l method -x -a 'bind release list check revoke status' -d 'only calls of it'
+complete -c lowport -n '__fish_seen_subcommand_from tail' -l decision -x -a 'allow deny invalid error' -d 'only that decision'
+complete -c lowport -n '__fish_seen_subcommand_from tail' -l port -x -d 'only what is about that port'
+complete -c lowport -n '__fish_seen_subcommand_from tail' -l event -x -a 'call connect disconnect start stop reload lease-end rotate' -d 'only that event'
 complete -c lowport -n '__fish_seen_subcommand_from doctor' -l config -r -F -d 'the configuration'
+complete -c lowport -n '__fish_seen_subcommand_from help' -a 'status doctor list check exec revoke audit register'
 
 set -l commands run check-config doctor install uninstall
 set -l none "not __fish_seen_subcommand_from $commands"

@@ -16,7 +16,7 @@ import { LowportError } from "../errors.js";
 import { own_environment, own_words, read_inherited } from "./inherited.js";
 import { type Order, type Report, read_message, type ToListen } from "./messages.js";
 import { exec_native } from "./native.js";
-import { BadWords, EXEC_USAGE, type ExecOptions, parse_exec } from "./options.js";
+import { BadWords, type ExecOptions, parse_exec } from "./options.js";
 import { file_id } from "./stderr.js";
 
 /** As a shell says them. */
@@ -143,7 +143,8 @@ export async function run_exec(args: readonly string[]): Promise<number> {
   try {
     const options = parse_exec(args);
     if (options !== "help") return await launch(options);
-    writeSync(1, EXEC_USAGE);
+    const [{ explain }, { command }] = await Promise.all([import("../command/help.js"), import("./command.js")]);
+    writeSync(1, `${explain({ exec: command }).text}\n`);
     return EXIT.ok;
   } catch (error) {
     if (error instanceof BadWords) complain(`${error.message}; see lowport exec --help`);

@@ -3,23 +3,6 @@ import { isIP } from "node:net";
 import { MAX_HOLD_SECONDS } from "../../shared/protocol.js";
 import type { ToListen } from "./messages.js";
 
-export const EXEC_USAGE = `lowport exec: runs a program that gets its privileged ports from the lowport helper
-
-  lowport exec [--hold SECONDS] [--socket PATH] [--] PROGRAM [ARGUMENT...]
-  lowport exec --listen PROTOCOL:PORT[@ADDRESS]... [--hold SECONDS] [--socket PATH] [--] PROGRAM [ARGUMENT...]
-
-  --hold SECONDS   the helper keeps the listeners that long when the program has ended, for its next start
-  --listen WHAT    passes a socket as LISTEN_FDS do (sd_listen_fds(3)), from descriptor 3 on; may be repeated
-  --socket PATH    default: LOWPORT_SOCKET, else /run/lowport/lowport.sock
-
-The program has its own process id, terminal, signals and exit status; setuid programs gain no rights in it.
-
-Example: lowport exec --hold 30 -- python3 -m http.server 80
-         lowport exec --listen tcp:443 --listen udp:53@192.0.2.1 -- PROGRAM
-Exit: the program's; 126 it cannot be executed, 127 there is none; 1 refused, 64 usage, 69 helper not reachable, 77 no permission
-(only with --listen; without it a refused bind is EACCES to the program).
-`;
-
 export interface ExecOptions {
   readonly hold: number;
   readonly socket: string | undefined;

@@ -25,7 +25,7 @@ export function make_lines(reasons: readonly string[], from = 1, prev = FIRST): 
 }
 
 /** Writes lines into a file each, and verifies these. */
-export function verify_lines(files: readonly (Buffer | string | readonly string[])[], reach?: number): Verdict {
+export async function verify_lines(files: readonly (Buffer | string | readonly string[])[], reach?: number): Promise<Verdict> {
   const folder = mkdtempSync(join(tmpdir(), "lowport-audit-"));
   try {
     const paths = files.map((content, i) => {
@@ -34,7 +34,7 @@ export function verify_lines(files: readonly (Buffer | string | readonly string[
       writeFileSync(path, whole ? content : content.map((line) => `${line}\n`).join(""));
       return path;
     });
-    const verdict = verify_audit(paths, reach);
+    const verdict = await verify_audit(paths, reach);
     return { ...verdict, damage: verdict.damage.map((one) => ({ ...one, file: String(paths.indexOf(one.file)) })) };
   } finally {
     rmSync(folder, { recursive: true });

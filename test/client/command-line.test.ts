@@ -36,13 +36,80 @@ test("--version is that of package.json", () => {
   assert.deepEqual(run("--version"), { status: 0, stdout: `lowport ${version}\n`, stderr: "" });
 });
 
-test("--help, of each command too, says how it is used", () => {
-  for (const args of [["--help"], ["-h"], ["status", "--help"], ["audit", "verify", "--help"]]) {
-    const { status, stdout, stderr } = run(...args);
-    assert.deepEqual([status, stderr], [0, ""]);
-    for (const word of ["status", "list", "check", "revoke", "audit verify", "--json", "--socket", "Exit: 0 ok"])
-      assert.ok(stdout.includes(word), word);
+const NAMES = ["status", "doctor", "list", "check", "exec", "revoke", "audit tail", "audit verify"];
+
+test("--help and help are the overview: each command, and the exit codes", () => {
+  const overview = run("--help");
+  assert.deepEqual([overview.status, overview.stderr], [0, ""]);
+  for (const name of NAMES) assert.match(overview.stdout, new RegExp(`^ {2}lowport ${name} .*[a-z)]$`, "m"));
+  for (const word of ["--json", "lowport help register", "Exit: 0 ok"]) assert.ok(overview.stdout.includes(word), word);
+  for (const args of [["-h"], ["help"], ["help", "--help"]]) assert.deepEqual(run(...args), overview);
+});
+
+for (const name of NAMES)
+  test(`lowport ${name} --help says its words, its options and examples, and no other's`, () => {
+    const words = name.split(" ");
+    const help = run(...words, "--help");
+    assert.deepEqual([help.status, help.stderr], [0, ""]);
+    assert.ok(help.stdout.startsWith(`lowport ${name} `));
+    assert.match(help.stdout, /\nOptions:\n {2}.*\n[\s\S]*\nExamples:\n {2}# .+\n {2}.*lowport .+\n/);
+    assert.equal(help.stdout.includes("--wait"), name === "status");
+    for (const args of [
+      ["help", ...words],
+      [...words, "-h"],
+      ["--help", ...words],
+    ])
+      assert.deepEqual(run(...args), help, args.join(" "));
+  });
+
+test("help as JSON: one document with every command, its options and examples", () => {
+  const { status, stdout } = run("help", "--json");
+  assert.equal(status, 0);
+  assert.match(stdout, /^[^\n]+\n$/);
+  const { version, commands } = JSON.parse(stdout);
+  assert.equal(version, VERSION);
+  assert.deepEqual(
+    commands.map(({ name }: { name: string }) => name),
+    NAMES,
+  );
+  const names = (name: string) =>
+    commands.find((one: { name: string }) => one.name === name).options.map((option: { name: string }) => option.name);
+  assert.deepEqual(names("status"), ["wait", "socket", "json", "help", "version"]);
+  assert.deepEqual(JSON.parse(run("status", "--help", "--json").stdout).commands, [commands[0]]);
+});
+
+test("audit --help explains both of its commands; help register the preload", () => {
+  const both = run("audit", "--help");
+  assert.match(both.stdout, /^lowport audit tail [\s\S]*\nlowport audit verify /);
+  assert.deepEqual(run("help", "audit"), both);
+  assert.match(run("help", "register").stdout, /^node --import lowport\/register [\s\S]*LOWPORT_HOLD/);
+  assert.equal(JSON.parse(run("help", "register", "--json").stdout).topic, "register");
+});
+
+test("an option of another command is a usage error", () => {
+  for (const [given, ...words] of [
+    ["--wait=1", "list"],
+    ["--uid=1", "status"],
+    ["--uid=1", "revoke", "x"],
+    ["--reach=1", "check", "tcp", "80"],
+    ["--config=x", "status"],
+    ["--ipv6-only", "list"],
+    ["--socket=x", "audit", "verify"],
+    ["--socket=x", "doctor"],
+    ["--follow", "audit", "verify"],
+    ["--reach=1", "audit", "tail"],
+  ] as const) {
+    const { status, stderr } = run(...words, given);
+    assert.equal(status, EXIT.usage, `${words} ${given}`);
+    assert.match(stderr, /Unknown option/);
   }
+});
+
+test("options that every command takes may stand before it", () => {
+  const behind = run("list", "--json");
+  assert.equal(behind.status, EXIT.unreachable);
+  assert.deepEqual(run("--json", "list"), behind);
+  assert.deepEqual(run("--socket", join(folder, "none"), "list", "--json"), behind);
 });
 
 for (const args of [
@@ -71,7 +138,19 @@ for (const args of [
   ["revoke", "a", "b"],
   ["audit"],
   ["audit", "nonsense"],
-  ["audit", "verify"],
+  ["audit", "--json=yes", "verify"],
+  ["help", "nonsense"],
+  ["help", "status", "more"],
+  ["register"],
+  ["check", "tcp", "0"],
+  ["check", "tcp", "80", "localhost"],
+  ["check", "tcp", "80", "--user", "no such user"],
+  ["check", "tcp", "80", "--user", "root", "--uid", "0"],
+  ["audit", "tail", "--lines", "many"],
+  ["audit", "tail", "--decision", "perhaps"],
+  ["audit", "tail", "--event", "party"],
+  ["audit", "tail", "--port", "0"],
+  ["audit", "tail", "one", "two"],
   ["audit", "verify", "file", "--reach", "far"],
   ["--no-such-option"],
   ["status", "--no-such-option"],
@@ -81,7 +160,7 @@ for (const args of [
   test(`usage error: lowport ${args.join(" ")}`, () => {
     const { json, text } = both_ways(EXIT.usage, ...args);
     assert.equal(text.stdout, "");
-    assert.match(text.stderr, /^lowport: .*see lowport --help\n$/);
+    assert.match(text.stderr, /^lowport: .*see lowport ([a-z]+ )*--help\n$/);
     assert.equal(json.error.code, "ERR_LOWPORT_USAGE");
   });
 
@@ -120,8 +199,8 @@ test("audit verify of a sound log, over rotation: 0, and where the chain stands"
   });
   const { json, text } = both_ways(EXIT.ok, "audit", "verify", ...files, "--reach", "4");
   const head = JSON.parse(LINES[3] as string).hash;
-  assert.deepEqual(json, { lines: 4, first: 1, head: { seq: 4, hash: head }, damage: [] });
-  assert.deepEqual(text, { status: 0, stdout: `ok: 4 lines, records 1 to 4, head ${head}\n`, stderr: "" });
+  assert.deepEqual(json, { files, lines: 4, first: 1, head: { seq: 4, hash: head }, damage: [] });
+  assert.deepEqual(text, { status: 0, stdout: `ok: 4 lines in 2 files, records 1 to 4, head ${head}\n`, stderr: "" });
 });
 
 test("audit verify of a file that is not there is a usage error, not a bug of the program", () => {

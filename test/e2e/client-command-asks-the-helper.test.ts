@@ -29,7 +29,7 @@ test("status says what runs, and whom it takes one for", async (t) => {
   assert.equal(json.version, VERSION);
   assert.equal(json.pid, helper.pid);
   assert.deepEqual(json.you, { uid: 2003, gid: 2003, groups: [990, 3000], operator: false });
-  assert.match(text.stdout, /^lowport .* is running: pid \d+/);
+  assert.match(text.stdout, /^lowport .* is running: pid \d+, up \d+ s, 1 connection, 0 leases, audit record \d+\n/);
   assert.match(text.stdout, /you are uid 2003, gid 2003, groups 990, 3000\n/);
   assert.match((await lowport(USERS.olaf, ["status"])).stdout, /, an operator\n$/);
 });
@@ -42,7 +42,7 @@ test("list shows one's own leases, and all of them to an operator", async (t) =>
   const lease = await serve(t);
   for (const user of [USERS.alice, USERS.olaf, USERS.root]) {
     const { text, json } = await both_ways(user, ["list"], EXIT.ok);
-    const [{ since, ...entry }] = json.leases;
+    const [{ since: _, ...entry }] = json.leases;
     assert.deepEqual(entry, {
       lease,
       uid: 2001,
@@ -54,8 +54,10 @@ test("list shows one's own leases, and all of them to an operator", async (t) =>
       hold: 5,
     });
     const [head, row, ...more] = text.stdout.trimEnd().split("\n");
-    assert.deepEqual(head?.split(/ {2,}/), ["LEASE", "UID", "PROTO", "ADDRESS", "PORT", "STATE", "HOLD", "SINCE", "LABEL"]);
-    assert.deepEqual(row?.split(/ {2,}/), [lease, "2001", "tcp", "::", "80", "active", "5 s", since, "web-1"]);
+    assert.deepEqual(head?.split(/ {2,}/), ["LEASE", "UID", "PROTO", "ADDRESS", "PORT", "STATE", "HOLD", "AGE", "LABEL"]);
+    const cells = row?.split(/ {2,}/) ?? [];
+    assert.match(cells[7] ?? "", /^\d s$/);
+    assert.deepEqual(cells.toSpliced(7, 1), [lease, "2001 (alice)", "tcp", "::", "80", "active", "5 s", "web-1"]);
     assert.deepEqual(more, []);
   }
   assert.deepEqual((await both_ways(USERS.bob, ["list"], EXIT.ok)).json, { leases: [] });
@@ -80,8 +82,17 @@ test("check: 0 if allowed, 1 if not, with the reason", async (t) => {
   await both_ways(USERS.bob, ["check", "tcp", "25"], EXIT.refused);
 });
 
-test("check --uid is for operators", async (t) => {
+test("check --uid and --user are for operators; the answer names rule and user, or what is nearest", async (t) => {
   await start_helper(t);
+  const yes = await both_ways(USERS.olaf, ["check", "udp", "80", "10.0.0.1", "--user", "alice"], EXIT.ok);
+  assert.match(yes.text.stdout, /^allowed: rule "web" allows udp 10\.0\.0\.1:80 to uid 2001 \(alice\) \(groups /);
+  assert.deepEqual([yes.json.allowed, yes.json.rule], [true, "web"]);
+  const no = await both_ways(USERS.olaf, ["check", "udp", "53", "10.0.0.1", "--user", "bob"], EXIT.refused);
+  assert.match(
+    no.text.stdout,
+    /^not allowed: udp 10\.0\.0\.1:53 is not allowed to uid 2002 \(bob\) .*nearest rule, "web", lacks .*53 in its ports/,
+  );
+  assert.equal((await both_ways(USERS.alice, ["check", "tcp", "80", "--user", "alice"], EXIT.ok)).json.rule, "web");
   await both_ways(USERS.olaf, ["check", "tcp", "80", "--uid", "2001"], EXIT.ok);
   await both_ways(USERS.olaf, ["check", "tcp", "80", "--uid", "2002"], EXIT.refused);
   const { json } = await both_ways(USERS.alice, ["check", "tcp", "80", "--uid", "2002"], EXIT.refused);
