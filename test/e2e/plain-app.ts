@@ -67,12 +67,18 @@ export class PlainApp {
   }
 
   /** Starts any command in the app's folder. */
-  static run(t: TestContext, user: User, command: readonly string[], env: Readonly<Record<string, string>> = {}): PlainApp {
+  static run(
+    t: TestContext,
+    user: User,
+    command: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+    stdin: "pipe" | "ignore" = "pipe",
+  ): PlainApp {
     make_folder();
     const [program = "", ...args] = [...as_user(user), ...command];
     const child = spawn(program, args, {
       cwd: FOLDER,
-      stdio: "pipe",
+      stdio: [stdin, "pipe", "pipe"],
       detached: true, // so that its children end with it
       env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", ...env },
     });
