@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { enter_box, USERS } from "./box.js";
+import { all_leases } from "./client-app.js";
 import { start_helper } from "./helper-process.js";
 import { PlainApp, PRELOAD } from "./plain-app.js";
 
@@ -284,3 +285,64 @@ for (const [port, who] of [
     const asked = helper.audit().some(({ peer }) => peer?.uid === USERS.alice.uid);
     assert.equal(asked, port === 80, "the helper is asked for what the kernel refused, and for nothing else");
   });
+
+test("what is no server's bind is not the helper's: a connection from a low port", async (t) => {
+  const helper = await start_helper(t);
+  const piece = `
+    const server = net.createServer((socket) => socket.end()).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address();
+    const socket = net.connect({ host: "127.0.0.1", port, localPort: PORT });
+    socket.on("error", (error) => say(error.message.replace(port, "PORT"), error.code, error.syscall));
+    socket.on("close", () => server.close());`;
+  const runs = [];
+  for (const flags of [[], PRELOAD]) {
+    const app = PlainApp.start(t, USERS.alice, `${HEAD}${piece}`, { args: ["80"], flags });
+    runs.push([await app.ended(), app.lines]);
+  }
+  assert.match(JSON.stringify(runs[0]), /EACCES/);
+  assert.deepEqual(runs[1], runs[0]);
+  assert.deepEqual(
+    helper.audit().filter(({ peer }) => peer?.uid === USERS.alice.uid),
+    [],
+  );
+});
+
+test("it does no harm to be preloaded twice", async (t) => {
+  const helper = await start_helper(t);
+  const app = PlainApp.start(
+    t,
+    USERS.alice,
+    `${HEAD} watch(net.createServer()).unref().listen(PORT); watch(net.createServer()).listen(25);`,
+    {
+      args: ["80"],
+      flags: [...PRELOAD, "--require", "lowport/register"],
+      env: { NODE_OPTIONS: "--import=lowport/register" },
+    },
+  );
+  const { code } = await app.ended();
+  assert.equal(code, 0);
+  assert.equal(app.lines.length, 2);
+  const asked = helper.audit().filter(({ method }) => method === "bind");
+  assert.deepEqual(
+    asked.map(({ params, decision }) => [params?.["port"], decision]),
+    [
+      [80, "allow"],
+      [25, "deny"],
+    ],
+  );
+});
+
+test("an app that uses the library itself goes on to: its own options count", async (t) => {
+  await start_helper(t);
+  const source = `import dgram from "node:dgram";
+    import http from "node:http";
+    import { bindUdp, listen } from "lowport";
+    for (const { via, lease } of [
+      await listen(http.createServer(), { port: 80, label: "mine", hold: 7 }),
+      await bindUdp(dgram.createSocket("udp4"), { port: 80, label: "mine", hold: 7 }),
+    ]) console.log("listening", via, lease.port);`;
+  const app = PlainApp.start(t, USERS.alice, source, { env: { LOWPORT_LABEL: "not-mine" } });
+  for (const nth of [1, 2]) assert.equal(await app.said("listening", nth), "helper 80");
+  for (const { label, hold } of await all_leases()) assert.deepEqual([label, hold], ["mine", 7]);
+});
