@@ -186,11 +186,12 @@ function exit_of(error: unknown): number {
 }
 
 /** `lowport doctor` is lowportd's, which knows what the helper needs. It may not be started with a stranger's environment. */
-function run_doctor({ json, config }: Values): void {
+function run_doctor(args: string[], { json, config }: Values): void {
+  take(args, 0, 0);
   const helper = fileURLToPath(new URL("../helper/main.js", import.meta.url));
-  const args = [...(json ? ["--json"] : []), ...(config === undefined ? [] : ["--config", config])];
+  const options = [...(json ? ["--json"] : []), ...(config === undefined ? [] : ["--config", config])];
   const env = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };
-  const { status, error } = spawnSync(process.execPath, [...NODE_FLAGS, helper, "doctor", ...args], { stdio: "inherit", env });
+  const { status, error } = spawnSync(process.execPath, [...NODE_FLAGS, helper, "doctor", ...options], { stdio: "inherit", env });
   if (error !== undefined) throw error;
   process.exitCode = status ?? EXIT.bug;
 }
@@ -203,7 +204,7 @@ async function main(): Promise<void> {
     const [name, ...args] = positionals;
     if (values.help === true || values.version === true)
       return void process.stdout.write(values.help === true ? USAGE : `lowport ${VERSION}\n`);
-    if (name === "doctor" && args.length === 0) return run_doctor(values);
+    if (name === "doctor") return run_doctor(args, values);
     const command = name !== undefined && Object.hasOwn(commands, name) ? commands[name] : undefined;
     if (command === undefined) throw new Usage(name === undefined ? "which command?" : `there is no command "${name}"`);
     const { data, text, exit, complains } = await command(args, values);

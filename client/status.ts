@@ -1,22 +1,14 @@
 /**
  * Whether the helper runs, as far as this user can see: by its answer, and if there is none by its socket, its pid file
- * (lowport.pid beside the socket) and the process that this names. A pid file is believed only if that process exists and is
- * a lowport helper, for a number that is left behind may long be another program's.
+ * (shared/pid-file.ts) and the process that this names.
  */
-import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, readSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { lstatSync, readFileSync } from "node:fs";
 import type { Result } from "../shared/methods.js";
+import { type PidFile, pid_file_of, read_pid_file } from "../shared/pid-file.js";
 import { DEFAULT_SOCKET } from "../shared/protocol.js";
 import { find_missing_group, how_to_start } from "./advice.js";
 import { LowportError } from "./errors.js";
 import { connect } from "./index.js";
-
-/** What the pid file says; `alive`: such a process exists and is a lowport helper. */
-export interface PidFile {
-  readonly path: string;
-  readonly pid: number;
-  readonly alive: boolean;
-}
 
 /** running: it answers. */
 export type Running = { readonly state: "running"; readonly pidFile: PidFile | undefined } & Result<"status">;
@@ -41,45 +33,12 @@ export type State = Running | NotRunning;
 const ANSWER_MS = 5_000;
 /** Milliseconds between two attempts. */
 const RETRY_MS = 100;
-/** A pid file has one number. */
-const MAX_PID_BYTES = 32;
 
 const sleep = (ms: number) => new Promise<void>((wake) => setTimeout(wake, ms));
 
 function read_proc(pid: number, name: string): string | undefined {
   try {
     return readFileSync(`/proc/${pid}/${name}`, "utf8");
-  } catch {
-    return undefined;
-  }
-}
-
-/** Whether a process exists and is, as far as this user can see, a lowport helper. */
-export function is_helper(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EPERM") return false;
-  }
-  const command = read_proc(pid, "cmdline");
-  // Hidden from this user (hidepid, proc(5)): then it is believed. One that has ended and is not reaped has none.
-  if (command === undefined) return true;
-  return command.split("\0").some((word) => /(^|\/)(helper\/main\.js|lowportd)$/.test(word));
-}
-
-/** The number in a pid file; undefined if there is none, or no number in it. */
-export function read_pid_file(path: string): PidFile | undefined {
-  try {
-    const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    try {
-      if (!fstatSync(fd).isFile()) return undefined;
-      const bytes = Buffer.alloc(MAX_PID_BYTES);
-      const text = bytes.toString("latin1", 0, readSync(fd, bytes));
-      const pid = /^[1-9][0-9]{0,9}\n?$/.test(text) ? Number(text) : undefined;
-      return pid === undefined ? undefined : { path, pid, alive: is_helper(pid) };
-    } finally {
-      closeSync(fd);
-    }
   } catch {
     return undefined;
   }
@@ -105,7 +64,7 @@ function explain_hung(pidFile: PidFile | undefined, path: string, message: strin
 
 /** What to make of a connection that did not come to be. */
 function judge(path: string, { code, message, reason }: LowportError): NotRunning {
-  const pidFile = read_pid_file(join(dirname(path), "lowport.pid"));
+  const pidFile = read_pid_file(pid_file_of(path));
   const told = (text: string) => ({ code, message: text });
   if (code === "EACCES" || code === "EPERM") {
     const { group } = find_missing_group(path);
@@ -132,7 +91,7 @@ async function look(path: string, timeout: number): Promise<State> {
     const client = await connect({ socket: path, timeout });
     try {
       const answer = await client.call("status", {}, { timeout });
-      return { state: "running", pidFile: read_pid_file(join(dirname(path), "lowport.pid")), ...answer };
+      return { state: "running", pidFile: read_pid_file(pid_file_of(path)), ...answer };
     } finally {
       client.close();
     }

@@ -41,6 +41,8 @@ interface Staged {
   readonly on_written?: (() => void) | undefined;
 }
 
+/** What a disk says that is full or broken: it may get better, and until then nothing is granted. */
+export const DISK_TROUBLE: ReadonlySet<string | undefined> = new Set(["ENOSPC", "EDQUOT", "EIO", "EROFS"]);
 /** Owed records beyond which the helper accepts no more connections, which are what owed records come from. */
 export const MAX_OWED = 10_000;
 /** Records between two chain heads that are sent to syslog. */

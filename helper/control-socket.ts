@@ -8,6 +8,7 @@ import {
   closeSync,
   constants,
   existsSync,
+  fstatSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -48,15 +49,23 @@ export function write_pid_file(path: string): void {
   renameSync(unborn, path);
 }
 
+/** Who listens where, in /proc/net/unix: the flag and the state of a listening socket. */
+const LISTENING = "00010000 0001 01";
+
 /** A control socket that systemd has made must be what the configuration says. @throws Error that says how it is not */
 export function check_control_socket(fd: number, path: string, gid: number, mode: number): void {
   const flags = /^flags:\s*([0-7]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"))?.[1] ?? "0";
   if ((Number.parseInt(flags, 8) & constants.O_NONBLOCK) === 0)
     throw new Error("systemd passed it blocking, and one accept would wait for ever; set NonBlocking=yes in the service unit");
+  const named = `${LISTENING} ${fstatSync(fd).ino} ${path}`;
+  const sockets = readFileSync("/proc/self/net/unix", "utf8").split("\n");
+  if (!sockets.some((line) => line.split(/\s+/).slice(3).join(" ") === named))
+    throw new Error("systemd passed a socket that does not listen there; run lowportd install again, and have one ListenStream=");
   const stats = lstatSync(path);
-  const is = `${stats.isSocket() ? "a socket" : "no socket"} of uid ${stats.uid}, gid ${stats.gid}, mode ${(stats.mode & 0o777).toString(8)}`;
-  const wanted = `a socket of uid 0, gid ${gid}, mode ${mode.toString(8)}`;
-  if (is !== wanted) throw new Error(`systemd made ${is}, and the configuration says ${wanted}; run lowportd install again`);
+  const is = `uid ${stats.uid}, gid ${stats.gid}, mode ${(stats.mode & 0o777).toString(8)}`;
+  const wanted = `uid 0, gid ${gid}, mode ${mode.toString(8)}`;
+  if (is !== wanted)
+    throw new Error(`systemd made it with ${is}, and the configuration says ${wanted}; run lowportd install again`);
 }
 
 function take_lock(path: string): void {

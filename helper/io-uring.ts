@@ -21,15 +21,18 @@ function has_rings(): boolean {
 
 type Execve = (file: string, args: string[], env: NodeJS.ProcessEnv) => never;
 
-/** Starts this program again without io_uring, if it has any. @throws Error if that is needed and cannot be */
-export function leave_io_uring(): void {
+/**
+ * Starts this program again without io_uring, if it has any.
+ * @param passed descriptors that it was started with and goes on with. @throws Error if that is needed and cannot be
+ */
+export function leave_io_uring(passed: Iterable<number> = []): void {
   if (!has_rings()) return;
   const { execve } = process as typeof process & { execve?: Execve };
   if (execve === undefined || process.env[STARTED_AGAIN] !== undefined)
     throw new Error(
       `Node ${process.version} keeps io_uring rings, which cannot be locked down; use 20.19 or later, or 22.15 or later, and unset ${STARTED_AGAIN}`,
     );
-  const result = native().forbidIoUring();
+  const result = native().forbidIoUring(Int32Array.from(passed));
   if (result < 0) throw new Error(`seccomp(SECCOMP_SET_MODE_FILTER): ${errno_name(result)}`);
   process.removeAllListeners("warning"); // that execve is experimental
   const args = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];

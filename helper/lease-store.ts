@@ -6,7 +6,8 @@
 import { closeSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { message_of } from "../shared/errors.js";
-import { native } from "../shared/native.js";
+import { errno_name, native } from "../shared/native.js";
+import { canonical_address } from "./address.js";
 import type { Binding } from "./binder.js";
 import type { Lease } from "./lease.js";
 import type { Log } from "./log.js";
@@ -87,36 +88,47 @@ export class LeaseStore {
     return this.#settled;
   }
 
-  /** The leases of the helper before. @param passed all that systemd passed, by name */
-  take_back(passed: ReadonlyMap<string, number>): Kept[] {
+  /**
+   * The leases of the helper before.
+   * @param passed all that systemd passed, by name
+   * @param on_lost is told of leases that do not come back, and why
+   */
+  take_back(passed: ReadonlyMap<string, number>, on_lost: (id: string, reason: string) => void): Kept[] {
     const folder = this.#folder;
     if (folder === undefined) return [];
     const kept: Kept[] = [];
     for (const [id, fd] of passed) {
       if (id === "control") continue;
       try {
-        kept.push(read_kept(join(folder, id), id, fd));
+        kept.push(read_kept(folder, id, fd));
       } catch (error) {
-        this.#log.error(
-          { lease: id, reason: message_of(error) },
-          "a socket of the helper before is closed, for its lease is not known",
-        );
+        on_lost(id, `closed, for its lease is not known: ${message_of(error)}`);
         this.#systemd.notify(`FDSTOREREMOVE=1\nFDNAME=${id}`);
         closeSync(fd);
       }
     }
-    const known = new Set(kept.map(({ id }) => id));
-    for (const name of readdirSync(folder)) if (!known.has(name)) rmSync(join(folder, name), { force: true });
+    for (const name of readdirSync(folder)) {
+      if (kept.some(({ id }) => id === name)) continue;
+      if (ID.test(name) && !passed.has(name)) on_lost(name, "systemd has no socket of it");
+      rmSync(join(folder, name), { recursive: true, force: true });
+    }
     return kept;
   }
 }
 
-function read_kept(file: string, id: string, fd: number): Kept {
-  const kept = { ...(JSON.parse(readFileSync(file, "utf8")) as Kept), id, fd };
+/** A lease's name. */
+const ID = /^[0-9a-f]{16}$/;
+
+function read_kept(folder: string, id: string, fd: number): Kept {
+  if (!ID.test(id)) throw new Error("that is no lease's name");
+  const kept = { ...(JSON.parse(readFileSync(join(folder, id), "utf8")) as Kept), id, fd };
   const { protocol, port, address, ipv6Only } = kept;
   const info = native().socketInfo(fd);
-  const what = [protocol === "tcp" ? 1 : 0, port, address, ipv6Only ? 1 : 0].join(" ");
-  if (typeof info === "number" || [info[0], ...info.slice(2)].join(" ") !== what)
-    throw new Error(`the socket is another than ${protocol} ${address} ${port}`);
+  if (typeof info === "number") throw new Error(`it is no socket of a port (${errno_name(info)})`);
+  const [stream, , its_port, its_address, v6only] = info;
+  // The kernel says of every IPv6 address but :: that it is IPv6 alone.
+  const is = [stream === 1 ? "tcp" : "udp", its_port, canonical_address(its_address), address === "::" && v6only === 1];
+  const should_be = [protocol, port, address, address === "::" && ipv6Only];
+  if (is.join(" ") !== should_be.join(" ")) throw new Error(`the socket is ${is.join(" ")} and not ${should_be.join(" ")}`);
   return kept;
 }

@@ -28,6 +28,8 @@ export interface Lease extends Terms {
   readonly references: Map<Holder, number>;
   fd: number;
   timer: NodeJS.Timeout | undefined;
+  /** Seconds that it is held for, or was the last time. */
+  held?: number;
 }
 
 /** A bind that the policy has allowed. */

@@ -83,14 +83,14 @@ export class LeaseTable {
 
   #resume(lease: Lease, grant: Grant): Granted {
     require_same_options(lease, grant);
-    const { hold, label } = lease;
+    const { hold, label, held } = lease;
     clearTimeout(lease.timer);
     this.#refer(lease, grant.holder);
     this.#set_terms(lease, grant);
     const undo = () => {
       this.#take_back(lease, grant.holder, () => {
         this.#set_terms(lease, { hold, label });
-        this.#hold(lease);
+        this.#hold(lease, held);
       });
     };
     return { lease, resumed: true, undo };
@@ -168,6 +168,7 @@ export class LeaseTable {
 
   #hold(lease: Lease, seconds = lease.hold): void {
     clearTimeout(lease.timer);
+    lease.held = seconds;
     lease.timer = setTimeout(() => this.end(lease, `its owner did not come back within ${seconds} s`), seconds * 1000);
   }
 

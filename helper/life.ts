@@ -41,7 +41,8 @@ export function handle_signals(file: string, started: Config, audit: AuditLog, s
     process.on(signal, () => {
       systemd.notify("STOPPING=1");
       server.stop(() => {
-        audit.stage({ event: "stop", reason: `${signal}; ${server.load}` });
+        const kept = [...server.leases.byId.keys()];
+        audit.stage({ event: "stop", reason: [`${signal}; leases kept by systemd: ${kept.length}`, ...kept].join(" ") });
         audit.commit((failed) => {
           if (failed !== undefined) log.error({ reason: failed.error.message }, "the stop could not be recorded");
           audit.send_head();

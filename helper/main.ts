@@ -4,8 +4,9 @@
  */
 import "./signals.js"; // before all others
 import { accessSync, closeSync, constants, realpathSync, writeSync } from "node:fs";
+import { errno_of, message_of } from "../shared/errors.js";
 import { EXIT, VERSION } from "../shared/protocol.js";
-import { AuditLog } from "./audit.js";
+import { AuditLog, type AuditRecord, DISK_TROUBLE } from "./audit.js";
 import { die, read_run_options, step } from "./command-line.js";
 import { load_config } from "./config.js";
 import { check_control_socket, make_control_socket, write_pid_file } from "./control-socket.js";
@@ -36,7 +37,11 @@ async function main(): Promise<void> {
   const args = process.argv.slice(2);
   const options = read_run_options(args);
   if (options === undefined) return (await import("./admin/commands.js")).run_command(args);
-  step(EXIT.config, "lowportd: io_uring", leave_io_uring);
+  const passed = passed_descriptors();
+  const { pidFile, readyFd } = options;
+  step(EXIT.config, "lowportd: io_uring", () =>
+    leave_io_uring([...passed.values(), ...(readyFd === undefined ? [] : [readyFd])]),
+  );
 
   // 2. Configuration and rules, from files that are root's alone.
   const { file } = options;
@@ -46,7 +51,6 @@ async function main(): Promise<void> {
     log.fatal({ details: error.stack }, "a bug; the helper exits");
     process.exit(EXIT.bug);
   });
-  const passed = passed_descriptors();
   const control = passed.get("control");
   if (process.getuid?.() !== 0 && control === undefined)
     die(EXIT.noPermission, "lowportd: must be started as root, which it gives up itself (try sudo), or by its systemd units");
@@ -62,7 +66,6 @@ async function main(): Promise<void> {
   const { path, gid, mode } = config.socket;
   if (control !== undefined) step(EXIT.config, `lowportd: ${path}`, () => check_control_socket(control, path, gid, mode));
   const listener = control ?? step(EXIT.refused, `lowportd: ${path}`, () => make_control_socket(path, gid, mode));
-  const { pidFile, readyFd } = options;
   if (pidFile !== undefined) step(EXIT.refused, `lowportd: ${pidFile}`, () => write_pid_file(pidFile));
 
   // 4. No core files; descriptors. Who starts the helper unprivileged sets its limits.
@@ -91,13 +94,23 @@ async function main(): Promise<void> {
   // 7. Leases that systemd has kept from the helper before; the start is on record before anything is served.
   const systemd = step(EXIT.bug, "lowportd", () => new Systemd());
   const store = new LeaseStore(systemd, log);
-  const kept = step(EXIT.bug, "lowportd: runtime folder", () => store.take_back(passed));
+  const lost: AuditRecord[] = [];
+  const on_lost = (lease: string, reason: string) => lost.push({ event: "lease-end", lease, reason });
+  const kept = step(EXIT.bug, "lowportd: runtime folder", () => store.take_back(passed, on_lost));
   const server = new Server(listener, config, audit, log, store);
   const torn = audit.torn === "" ? "" : `; the last line was torn and is taken out: ${audit.torn}`;
   const who = `lowport ${VERSION}, pid ${process.pid}, user ${config.user.name}, ${config.policy.rules.length} rules`;
-  const back = store.keeps ? `, leases of the helper before: ${kept.length}` : "";
+  const back = store.keeps ? [`, leases of the helper before: ${kept.length}`, ...kept.map(({ id }) => id)].join(" ") : "";
   audit.stage({ event: "start", reason: who + back + torn });
-  step(EXIT.config, `${file}: /audit/path: ${auditPath}`, () => audit.write());
+  for (const record of lost) audit.stage(record);
+  step(EXIT.config, `${file}: /audit/path: ${auditPath}`, () => {
+    try {
+      audit.write();
+    } catch (error) {
+      if (!DISK_TROUBLE.has(errno_of(error))) throw error;
+      log.error({ reason: message_of(error) }, "the start is not on record yet; until it is, calls are refused");
+    }
+  });
   audit.send_head();
 
   // 8. Ready: whoever waits for it is told.

@@ -40,7 +40,7 @@ export class Server implements ConnectionEvents {
   readonly #world: World;
   readonly #accounts = new Accounts();
   readonly #connections = new Set<Connection>();
-  readonly #leases: LeaseTable;
+  readonly leases: LeaseTable;
   readonly #store: LeaseStore | undefined;
   readonly #dispatch: ReturnType<typeof make_dispatcher>;
   #count = 0;
@@ -52,7 +52,7 @@ export class Server implements ConnectionEvents {
   constructor(listener: number, config: Config, audit: AuditLog, log: Logger, store?: LeaseStore) {
     this.#listener = listener;
     this.#store = store;
-    this.#leases = new LeaseTable((lease, reason) => {
+    this.leases = new LeaseTable((lease, reason) => {
       const what = `${describe_socket(lease)}: ${reason}`;
       const { peer, rule, id } = lease;
       this.#turn.record_event({ event: "lease-end", peer, rule, lease: id, reason: what });
@@ -63,7 +63,7 @@ export class Server implements ConnectionEvents {
     this.#turn = new Turn(audit, log, () => this.#on_quiet?.());
     this.#world = {
       config,
-      leases: this.#leases,
+      leases: this.leases,
       policyLoadedAt: new Date(),
       connections: () => this.#connections.size,
       audit_seq: () => audit.seq,
@@ -84,14 +84,14 @@ export class Server implements ConnectionEvents {
       const peer = { pid: 0, uid, gid, groups: [] };
       const account = this.#accounts.of(uid, this.#world.config.limits);
       const own = { peer, account, since: new Date(since), references: new Map(), timer: undefined };
-      this.#leases.restore({ ...terms, ...own });
+      this.leases.restore({ ...terms, ...own });
     }
     this.#accept_again();
   }
 
   /** For people: what there is to do. */
   get load(): string {
-    return `leases: ${this.#leases.byId.size}, connections: ${this.#connections.size}`;
+    return `leases: ${this.leases.byId.size}, connections: ${this.#connections.size}`;
   }
 
   in_flight_limit(): number {
@@ -177,7 +177,7 @@ export class Server implements ConnectionEvents {
     this.#connections.delete(connection);
     connection.account.connections--;
     this.#turn.record_event({ event: "disconnect", peer: connection.peer, conn: connection.number, reason });
-    this.#leases.leave(connection);
+    if (!this.#stopping || this.#store?.keeps !== true) this.leases.leave(connection); // else the next helper has them
     this.#accept_again();
   }
 
@@ -232,9 +232,9 @@ export class Server implements ConnectionEvents {
     const finish_up = () => {
       clearTimeout(timer);
       this.#on_quiet = undefined;
-      for (const connection of [...this.#connections]) connection.close("the helper stops");
       if (this.#store?.keeps !== true)
-        for (const lease of [...this.#leases.byId.values()]) this.#leases.end(lease, "the helper stops");
+        for (const lease of [...this.leases.byId.values()]) this.leases.end(lease, "the helper stops");
+      for (const connection of [...this.#connections]) connection.close("the helper stops");
       done();
     };
     const timer = setTimeout(finish_up, STOP_TIMEOUT_MS);

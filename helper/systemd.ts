@@ -12,11 +12,18 @@ import { READABLE, unwatch, WRITABLE, watch } from "../shared/poll.js";
 /** SD_LISTEN_FDS_START */
 const FIRST_FD = 3;
 
-/** Descriptors that were passed to this process, by name: "control" is the control socket, others are what FDSTORE kept. */
-export function passed_descriptors(env: NodeJS.ProcessEnv = process.env): Map<string, number> {
+/**
+ * Descriptors that were passed to this process, by name: "control" is the control socket, others are what FDSTORE kept. Of two
+ * with one name the first counts, for units' sockets come before what a helper has given to keep; the other is closed.
+ */
+export function passed_descriptors(env: NodeJS.ProcessEnv = process.env, close = closeSync): Map<string, number> {
   const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES = "" } = env;
   const names = Number(LISTEN_PID) === process.pid ? LISTEN_FDNAMES.split(":").slice(0, Number(LISTEN_FDS)) : [];
-  return new Map(names.map((name, i) => [name, FIRST_FD + i]));
+  const passed = new Map<string, number>();
+  for (const [i, name] of names.entries())
+    if (passed.has(name)) close(FIRST_FD + i);
+    else passed.set(name, FIRST_FD + i);
+  return passed;
 }
 
 interface Message {

@@ -42,7 +42,8 @@ export function read_trusted(path: string): string {
       closeSync(fd);
     }
   } catch (error) {
-    if (errno_of(error) === "ENOENT") throw new Error("there is no such file", { cause: error });
+    if (errno_of(error) === "ENOENT")
+      throw new Error("there is no such file; `sudo lowportd install` writes one", { cause: error });
     if (errno_of(error) === "EACCES")
       throw new Error("cannot be read by this user; chmod o+r it and o+x its folders", { cause: error });
     throw error;

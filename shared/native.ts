@@ -24,7 +24,7 @@ export interface Native {
   pollStart(call: (count: number) => void): Int32Array;
   pollWatch(fd: number, mask: number): number;
   pollRef(keep: boolean): number;
-  forbidIoUring(): number;
+  forbidIoUring(fds: Int32Array): number;
   lockDown(uid: number, gid: number, asRoot: boolean): void;
 }
 

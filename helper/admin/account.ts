@@ -7,7 +7,7 @@ import { load_posix } from "../posix.js";
 import type { Change } from "./changes.js";
 import { find_program, must_run, run_program } from "./programs.js";
 import { ACCOUNT, type Settings } from "./settings.js";
-import { Refusal } from "./targets.js";
+import { Refusal } from "./standing.js";
 
 /** An entry of passwd(5). */
 export interface UserEntry {

@@ -10,7 +10,8 @@ import { read_rule } from "../rules.js";
 export type Allowed = Pick<RuleEntry, "name" | "protocols" | "ports"> &
   Partial<Pick<RuleEntry, "users" | "groups" | "addresses">>;
 
-const FORM = /^(%?)([^:%]+):(tcp|udp|tcp\+udp):([0-9,-]+)(?:@(.+))?$/;
+const FORM = /^(%?)([^:%]+):([^:]+):([^:@]+)(?:@(.+))?$/;
+const PROTOCOLS: ReadonlySet<string> = new Set(["tcp", "udp", "tcp+udp"]);
 /** Of a rule's name. */
 const MAX_NAME = 64;
 
@@ -31,6 +32,16 @@ export function parse_allow(words: string): Allowed {
     throw new Error(
       `--allow ${words}: wanted is USER:PROTO:PORTS[@ADDRESS] or %GROUP:PROTO:PORTS[@ADDRESS], as in www-data:tcp:80,443`,
     );
+  const fail = (why: string): never => {
+    throw new Error(`--allow ${words}: ${why}`);
+  };
+  if (!PROTOCOLS.has(protocols)) fail(`"${protocols}" is no protocol; write tcp, udp or tcp+udp`);
+  for (const port of ports.split(",")) {
+    const [first = "", last = first, ...more] = port.split("-");
+    if (more.length > 0 || ![first, last].every((number) => /^[0-9]{1,5}$/.test(number)))
+      fail(`"${port}" is no port; write numbers and ranges, as in 80,443,8000-8099`);
+    if (Number(first) > Number(last)) fail(`the range ${port} goes down; write ${last}-${first}`);
+  }
   const rule: Allowed = {
     name: name_from(words),
     ...(group === "%" ? { groups: [who] } : { users: [who] }),
@@ -38,14 +49,12 @@ export function parse_allow(words: string): Allowed {
     ports: ports.split(",").map((port) => (/^[0-9]{1,5}$/.test(port) ? Number(port) : port)),
     ...(address === undefined ? {} : { addresses: [address] }),
   };
-  if (rule.ports.some((port) => typeof port === "string" && !/^[0-9]{1,5}-[0-9]{1,5}$/.test(port)))
-    throw new Error(`--allow ${words}: "${ports}" are no ports; write numbers and ranges, as in 80,443,8000-8099`);
   if (address !== undefined && !/^[0-9A-Fa-f:.]{2,45}(\/[0-9]{1,3})?$/.test(address))
-    throw new Error(`--allow ${words}: "${address}" is neither an IP address nor a network such as 192.0.2.0/24`);
+    fail(`"${address}" is neither an IP address nor a network such as 192.0.2.0/24`);
   const faults: string[] = [];
   const defaults = { users: [], groups: [], addresses: ["*"], maxSockets: 1, maxHoldSeconds: 0, reusePort: false, share: true };
   read_rule({ ...defaults, ...rule }, (_, message) => faults.push(message));
-  if (faults.length > 0) throw new Error(`--allow ${words}: ${faults.join("; ")}`);
+  if (faults.length > 0) fail(faults.join("; "));
   return rule;
 }
 

@@ -1,7 +1,8 @@
 /** How a command of lowportd reads its options: strictly, so that a misspelt one ends it (64) before anything is done. */
 import { parseArgs } from "node:util";
+import { message_of } from "../../shared/errors.js";
 import { EXIT } from "../../shared/protocol.js";
-import { step } from "../command-line.js";
+import { die } from "../command-line.js";
 
 /** As `options` of parseArgs (node:util). */
 export type Options = Record<
@@ -12,5 +13,9 @@ type Parsed<T extends Options> = ReturnType<typeof parseArgs<{ args: string[]; o
 
 /** The options of a command that takes no further words. Ends the process if they are wrong. */
 export function read_options<T extends Options>(args: readonly string[], options: T): Parsed<T> {
-  return step(EXIT.usage, "lowportd: usage", () => parseArgs({ args: [...args], options, allowPositionals: false }).values);
+  try {
+    return parseArgs({ args: [...args], options, allowPositionals: false }).values;
+  } catch (error) {
+    die(EXIT.usage, `lowportd: usage: ${message_of(error)}; see lowportd --help`);
+  }
 }

@@ -14,13 +14,12 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
-  rmdirSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { distrust } from "../trusted-path.js";
 import { find_group_entry, find_user_entry } from "./account.js";
 import type { Change } from "./changes.js";
-import { look_at, Refusal } from "./targets.js";
+import { look_at, Refusal, remove_tree } from "./standing.js";
 
 /** The folder that install cares for; another one in the configuration is the admin's. */
 export const AUDIT_FOLDER = "/var/log/lowport";
@@ -62,6 +61,12 @@ export function give_to_root(): void {
   chown_files(uid, 0);
 }
 
+/** Removes the folder and the log. */
+export function remove_log(): void {
+  give_to_root(); // so that nobody changes what is being removed
+  remove_tree(AUDIT_FOLDER);
+}
+
 /** The change that makes the folder or takes it over; undefined if there is nothing to do. @throws Refusal */
 export function plan_audit_folder(folder: string, user: string): Change | undefined {
   if (folder !== AUDIT_FOLDER) return undefined;
@@ -82,10 +87,7 @@ export function plan_audit_folder(folder: string, user: string): Change | undefi
         chown_folder(to(), readers());
       },
       undo: () => {
-        if (look_at(AUDIT_FOLDER) === undefined) return;
-        if (readdirSync(AUDIT_FOLDER).length > 0)
-          give_to_root(); // what has been recorded stays
-        else rmdirSync(AUDIT_FOLDER);
+        if (look_at(AUDIT_FOLDER) !== undefined) remove_log(); // of a helper that nobody has asked yet
       },
     };
   if (!stats.isDirectory()) throw new Refusal(`${AUDIT_FOLDER} is no folder; move it away`);

@@ -6,7 +6,7 @@
 import { message_of } from "../../shared/errors.js";
 
 export interface Change {
-  /** What it does, as a sentence without a subject: "write /etc/lowport/lowport.json". */
+  /** What it does, or what undo does if there is no apply, without a subject: "write /etc/lowport/lowport.json". */
   readonly says: string;
   /** Absent: there is nothing to do but to be ready for undo. */
   apply?(stop: AbortSignal): void | Promise<void>;
@@ -25,22 +25,37 @@ export class Undone extends Error {
   }
 }
 
-async function undo_all(begun: readonly Change[]): Promise<string[]> {
-  const left: string[] = [];
+/** Lets the event loop look for signals: it does so at least once between two turns of setImmediate. */
+export async function hear_signals(): Promise<void> {
+  for (let turn = 0; turn < 2; turn++) await new Promise(setImmediate);
+}
+
+async function undo_all(begun: readonly Change[], say: (line: string) => void): Promise<string[]> {
+  const stuck: Change[] = [];
   for (const change of begun.toReversed()) {
+    if (change.undo === undefined) continue;
+    say(change.apply === undefined ? change.says : `undo: ${change.says}`);
+    try {
+      await change.undo();
+    } catch {
+      stuck.push(change);
+    }
+  }
+  // Once more: on a disk that was full there may be room now.
+  const left: string[] = [];
+  for (const change of stuck)
     try {
       await change.undo?.();
     } catch (error) {
       left.push(`${change.says}: cannot be undone: ${message_of(error)}`);
     }
-  }
   return left;
 }
 
 /**
  * Makes all changes, or none.
  * @param stop when it is aborted, what was made so far is undone
- * @param say is told of each change before it is made
+ * @param say is told of each change before it is made or undone
  * @returns what is not as clean as it should be, though all changes are made
  * @throws Undone
  */
@@ -52,15 +67,16 @@ export async function make_changes(
   const begun: Change[] = [];
   try {
     for (const change of changes) {
-      await new Promise(setImmediate); // a signal is heard between two changes
+      await hear_signals();
       stop.throwIfAborted();
       if (change.apply !== undefined) say(change.says);
       begun.push(change);
       await change.apply?.(stop);
     }
+    await hear_signals();
     stop.throwIfAborted();
   } catch (error) {
-    throw new Undone(message_of(error), await undo_all(begun));
+    throw new Undone(message_of(error), await undo_all(begun, say));
   }
   return begun.flatMap((change) => {
     try {

@@ -8,10 +8,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, readdirSync, readFileSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { resolve } from "node:path";
 import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { NODE_FLAGS } from "../../shared/node-flags.js";
+import { pid_file_of } from "../../shared/pid-file.js";
 import { DEFAULT_CONFIG, EXIT } from "../../shared/protocol.js";
 import { die, step } from "../command-line.js";
 import { load_config } from "../config.js";
@@ -123,7 +124,7 @@ export async function start_daemon(args: readonly string[]): Promise<never> {
   const file = resolve(given);
   if (process.getuid?.() !== 0) die(EXIT.noPermission, "lowportd: must be started as root; it gives that up itself (try sudo)");
   const { socket } = step(EXIT.config, file, () => load_config(file));
-  const pid_file = pidFile === undefined ? join(dirname(socket.path), "lowport.pid") : resolve(pidFile);
+  const pid_file = pidFile === undefined ? pid_file_of(socket.path) : resolve(pidFile);
   const flags = NODE_FLAGS.filter((flag) => !process.execArgv.includes(flag));
   const main = fileURLToPath(new URL("../main.js", import.meta.url));
   const run = ["run", "--config", file, "--pid-file", pid_file, "--ready-fd", String(READY_FD), "--syslog"];

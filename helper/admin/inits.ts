@@ -2,20 +2,30 @@
  * The three inits: what is written for each, and how it is asked to enable, start and stop the service. One table, so that install
  * and uninstall tell one story for all.
  */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { find_program, must_run, run_program } from "./programs.js";
-import { look_at_file, Refusal } from "./targets.js";
+import { look_at, look_at_file, Refusal } from "./standing.js";
 
 export const INIT_NAMES = ["systemd", "openrc", "sysv"] as const;
 export type InitName = (typeof INIT_NAMES)[number];
 
+/** A file of helper/service, where it goes, and its mode. */
+export interface InitFile {
+  readonly source: string;
+  readonly path: string;
+  readonly mode: number;
+}
+
 export interface Init {
   readonly name: InitName;
-  /** Files of helper/service, where they go, and their modes. */
-  readonly files: readonly { readonly source: string; readonly path: string; readonly mode: number }[];
+  readonly files: readonly InitFile[];
+  /** What --hardened adds, where there is such a thing. */
+  readonly hardened?: InitFile;
   /** The command by which logrotate has the log reopened. */
   readonly rotate: string;
+  /** What it needs and is not here. */
+  missing(): Promise<string | undefined>;
   /** Whether this init runs here. */
   detect(): boolean;
   is_enabled(): Promise<boolean>;
@@ -33,6 +43,9 @@ export interface Init {
 
 const SCRIPT = "/etc/init.d/lowport";
 const UNITS = ["lowport.socket", "lowport.service"];
+const UNIT_LINKS = ["multi-user.target.wants/lowport.service", "sockets.target.wants/lowport.socket"].map((link) =>
+  join("/etc/systemd/system", link),
+);
 const succeeds = async (program: string, ...args: string[]) => (await run_program(program, args)).code === 0;
 /** Whether the script is there. @throws Refusal if it is not root's, before anybody runs it */
 const has_script = () => look_at_file(SCRIPT) !== undefined;
@@ -42,44 +55,83 @@ async function run_script(command: string): Promise<void> {
 }
 const run = async (program: string, ...args: string[]) => void (await must_run(program, ...args));
 
+/** What of these programs is not here. The scripts cut capabilities with util-linux's setpriv; busybox has one that cannot. */
+async function missing_programs(...names: string[]): Promise<string | undefined> {
+  const missing = names.find((name) => find_program(name) === undefined);
+  if (missing !== undefined) return `${missing} is missing`;
+  const { code } = await run_program("/bin/sh", ["-c", "setpriv --bounding-set=-all --inh-caps=-all --no-new-privs /bin/true"]);
+  return code === 0
+    ? undefined
+    : "setpriv of util-linux is missing (Debian: apt-get install util-linux; Alpine: apk add setpriv)";
+}
+
+/** Starts or restarts units; a failure is told in the helper's own words, for systemctl only says where they are. */
+async function start_units(verb: "start" | "restart", ...units: string[]): Promise<void> {
+  const begun = Math.floor(Date.now() / 1000);
+  const { code, output } = await run_program("systemctl", [verb, ...units]);
+  if (code === 0) return;
+  const its_own = ["_SYSTEMD_UNIT=lowport.service", "_TRANSPORT=stdout", `--since=@${begun}`];
+  const { output: said } = await run_program("journalctl", [...its_own, "--lines=3", "--output=cat", "--quiet", "--no-pager"]);
+  const kept =
+    verb === "start" ? "" : ` If it is what systemd keeps for it: systemctl stop ${UNITS.join(" ")} drops that, and all leases.`;
+  const why = said === "" ? "" : ` It said: ${said}.`;
+  throw new Error(`systemctl ${verb} ${units.join(" ")}: exit ${code}: ${output.split("\n")[0]}${why}${kept}`);
+}
+
 const systemd: Init = {
   name: "systemd",
   files: UNITS.map((unit) => ({ source: unit, path: join("/etc/systemd/system", unit), mode: 0o644 })),
+  hardened: { source: "hardened.conf", path: "/etc/systemd/system/lowport.service.d/hardened.conf", mode: 0o644 },
   rotate: "systemctl kill --kill-who=main --signal=USR1 lowport.service",
+  missing: async () => (systemd.detect() ? undefined : "systemd is not running"),
   detect: () => existsSync("/run/systemd/system"),
   is_enabled: () => succeeds("systemctl", "is-enabled", "--quiet", ...UNITS),
   is_running: () => succeeds("systemctl", "is-active", "--quiet", "lowport.service"),
   read_again: () => run("systemctl", "daemon-reload"),
   enable: () => run("systemctl", "enable", "--quiet", ...UNITS),
-  disable: () => run("systemctl", "disable", "--quiet", ...UNITS),
-  start: () => run("systemctl", "start", ...UNITS),
+  disable: async () => {
+    await run_program("systemctl", ["disable", "--quiet", ...UNITS]); // fails for a unit whose file is gone
+    for (const link of UNIT_LINKS) if (look_at(link) !== undefined) rmSync(link);
+  },
+  start: () => start_units("start", ...UNITS),
   restart: async (all) => {
-    if (all) await run("systemctl", "stop", ...UNITS);
-    await run("systemctl", ...(all ? ["start", ...UNITS] : ["restart", "lowport.service"]));
+    if (!all) return start_units("restart", "lowport.service");
+    await run("systemctl", "stop", ...UNITS);
+    await start_units("start", ...UNITS);
   },
   reload: () => run("systemctl", "reload", "lowport.service"),
   stop: async () => {
-    await run("systemctl", "stop", ...UNITS);
+    const { output } = await run_program("systemctl", ["stop", ...UNITS]); // fails for a unit that systemd has not loaded
+    if (await succeeds("systemctl", "is-active", "--quiet", ...UNITS)) throw new Error(`systemctl stop: ${output}`);
     await run_program("systemctl", ["reset-failed", ...UNITS]); // fails if there is nothing to reset
   },
 };
+
+/** Where rc-update enables it. */
+const RUNLEVEL_LINK = "/etc/runlevels/default/lowport";
 
 const openrc: Init = {
   name: "openrc",
   files: [{ source: "lowport.openrc", path: SCRIPT, mode: 0o755 }],
   rotate: "rc-service --quiet lowport rotate",
+  missing: () => missing_programs("openrc-run", "rc-service", "rc-update", "supervise-daemon"),
   detect: () => existsSync("/run/openrc") && find_program("openrc-run") !== undefined,
-  is_enabled: async () => existsSync("/etc/runlevels/default/lowport"),
+  is_enabled: async () => existsSync(RUNLEVEL_LINK),
   is_running: async () => has_script() && succeeds("rc-service", "lowport", "status"),
   read_again: () => run("rc-update", "-u"),
   enable: () => run("rc-update", "add", "lowport", "default"),
   disable: async () => {
-    if (existsSync("/etc/runlevels/default/lowport")) await run("rc-update", "delete", "lowport", "default");
+    if (look_at(RUNLEVEL_LINK) !== undefined) rmSync(RUNLEVEL_LINK); // as rc-update does, which wants the script to be there
   },
-  start: () => run("rc-service", "lowport", "start"),
+  start: async () => {
+    await run("rc-service", "lowport", "zap"); // it does not run, whatever OpenRC remembers
+    await run("rc-service", "lowport", "start");
+  },
   restart: () => run("rc-service", "lowport", "restart"),
   reload: () => run("rc-service", "lowport", "reload"),
-  stop: () => run("rc-service", "lowport", "stop"),
+  stop: async () => {
+    if (has_script()) await run("rc-service", "lowport", "stop");
+  },
 };
 
 /** The tools that link a script into the runlevels; each distribution has one of them. */
@@ -91,7 +143,7 @@ const LINKERS: readonly { program: string; enable: readonly string[]; disable: r
 function find_linker() {
   const found = LINKERS.find(({ program }) => find_program(program) !== undefined);
   if (found === undefined)
-    throw new Error(`none of ${LINKERS.map(({ program }) => program).join(", ")} is there to enable ${SCRIPT}`);
+    throw new Refusal(`none of ${LINKERS.map(({ program }) => program).join(", ")} is there to enable ${SCRIPT}`);
   return found;
 }
 function is_linked(): boolean {
@@ -105,6 +157,7 @@ const sysv: Init = {
   name: "sysv",
   files: [{ source: "lowport.sysv", path: SCRIPT, mode: 0o755 }],
   rotate: `${SCRIPT} rotate`,
+  missing: () => missing_programs(),
   detect: () => existsSync("/etc/init.d") && LINKERS.some(({ program }) => find_program(program) !== undefined),
   is_enabled: async () => is_linked(),
   is_running: async () => has_script() && succeeds(SCRIPT, "status"),
@@ -114,16 +167,32 @@ const sysv: Init = {
   start: () => run_script("start"),
   restart: () => run_script("restart"),
   reload: () => run_script("reload"),
-  stop: () => run_script("stop"),
+  stop: async () => {
+    if (has_script()) await run_script("stop");
+  },
 };
 
 const INITS = { systemd, openrc, sysv };
+
+/** All that may be written for an init. */
+export function files_of(init: Init): InitFile[] {
+  return init.hardened === undefined ? [...init.files] : [...init.files, init.hardened];
+}
 
 /** The init of that name. @throws Refusal */
 export function init_of(name: string): Init {
   const init = INIT_NAMES.find((known) => known === name);
   if (init === undefined) throw new Refusal(`there is no init "${name}"; known are ${INIT_NAMES.join(", ")}`);
   return INITS[init];
+}
+
+/** @throws Refusal if another init runs here, or what this one needs is missing */
+export async function refuse_init(init: Init): Promise<void> {
+  const other = [systemd, openrc].find((known) => known !== init && known.detect());
+  if (other !== undefined) throw new Refusal(`lowport cannot be installed for ${init.name}: ${other.name} is running here`);
+  const missing = await init.missing();
+  if (missing !== undefined) throw new Refusal(`lowport cannot be installed for ${init.name}: ${missing}`);
+  if (init === sysv && !sysv.detect()) find_linker();
 }
 
 /** The init that runs here. @throws Refusal if none is known */

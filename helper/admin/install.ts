@@ -10,20 +10,21 @@ import { die } from "../command-line.js";
 import { type Allowed, parse_allow } from "./allow.js";
 import { read_options } from "./arguments.js";
 import { make_changes } from "./changes.js";
-import { find_init, INIT_NAMES, init_of } from "./inits.js";
+import { find_init, INIT_NAMES, init_of, refuse_init } from "./inits.js";
+import { is_installed, refuse_if_newer } from "./newer.js";
 import { next_steps } from "./next-steps.js";
 import { refuse_node } from "./node.js";
-import { plan_install } from "./plan.js";
+import { clean_up, plan_install } from "./plan.js";
 import { lock_installs, read_record } from "./record.js";
-import { remove_unfinished } from "./release.js";
 import { type Outcome, run_and_report, Usage } from "./report.js";
 import { gather_sources } from "./sources.js";
-import { Refusal } from "./targets.js";
+import { Refusal } from "./standing.js";
 
 const OPTIONS = {
   init: { type: "string" },
   allow: { type: "string", multiple: true },
   node: { type: "string" },
+  hardened: { type: "boolean", default: false },
   "dry-run": { type: "boolean", default: false },
   json: { type: "boolean", default: false },
 } as const;
@@ -40,7 +41,7 @@ function read_allowed(words: readonly string[]): Allowed[] {
 export async function install(args: readonly string[]): Promise<never> {
   const options = read_options(args, OPTIONS);
   if (process.getuid?.() !== 0) die(EXIT.noPermission, "lowportd install: must be run as root (try sudo)");
-  process.umask(0o077); // every mode is set by hand
+  process.umask(0o022); // for the programs that are run; what is written here gets its mode by hand
   return run_and_report("install", options, async (say, stop): Promise<Outcome> => {
     // 1. What is wanted.
     if (options.init !== undefined && !INIT_NAMES.some((name) => name === options.init))
@@ -51,7 +52,7 @@ export async function install(args: readonly string[]): Promise<never> {
     // 2. No other install runs, and what one left that was killed is gone.
     if (!options["dry-run"]) {
       lock_installs();
-      remove_unfinished();
+      clean_up();
     }
 
     // 3. What is here: the init, an earlier install, and a program and a Node that are root's alone.
@@ -59,12 +60,15 @@ export async function install(args: readonly string[]): Promise<never> {
     const init = options.init !== undefined ? init_of(options.init) : before === undefined ? find_init() : init_of(before.init);
     if (before !== undefined && before.init !== init.name)
       throw new Refusal(`lowport is installed for ${before.init}; run lowportd uninstall first`);
+    if (options.hardened && init.hardened === undefined) throw new Usage(`--hardened is for systemd, and this is ${init.name}`);
+    await refuse_init(init);
     const notes = await refuse_node(node);
     const sources = gather_sources(node);
+    if (is_installed() && options.node === undefined) refuse_if_newer(sources);
 
     // 4. What differs.
-    const { changes, settings, release } = await plan_install(init, sources, allowed, before);
-    const next = [...notes, ...next_steps(allowed, settings.group, settings.socket)];
+    const { changes, settings, release } = await plan_install(init, options.hardened, sources, allowed, before);
+    const next = [...notes, ...next_steps(allowed, settings)];
     if (options["dry-run"]) {
       for (const change of changes) if (change.apply !== undefined) say(change.says);
       return { result: changes.length === 0 ? "already installed and running" : "nothing was changed (--dry-run)", next };

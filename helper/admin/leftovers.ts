@@ -1,8 +1,9 @@
 /**
  * Helpers that still run when their init has been told to stop them, because its script or unit was gone. They are found in /proc
- * by what the kernel says of them, their user and the file that they execute, and not by a pid file.
+ * by the file that they execute, and not by a pid file.
  */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { basename } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { LIBRARY } from "./sources.js";
 
@@ -10,26 +11,32 @@ import { LIBRARY } from "./sources.js";
 const PATIENCE_MS = 10_000;
 const PAUSE_MS = 50;
 
-/** The processes of that user which execute a Node of lowport's. */
-export function find_helpers(uid: number, library = LIBRARY): number[] {
+/** Whether a process is a helper, or a supervise-daemon (OpenRC) that would start one again. */
+function is_leftover(pid: string): boolean {
+  try {
+    const program = readlinkSync(`/proc/${pid}/exe`);
+    const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+    if (program.startsWith(`${LIBRARY}/`))
+      return words.some((word, i) => word.endsWith("/helper/main.js") && words[i + 1] === "run");
+    const is_root = /^Uid:\s+0\s/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+    return is_root && basename(program) === "supervise-daemon" && words[1] === "lowport";
+  } catch {
+    return false; // it has just ended
+  }
+}
+
+/** The process ids of what still runs of the service. */
+export function find_leftovers(): number[] {
   return readdirSync("/proc")
-    .filter((name) => /^[0-9]+$/.test(name))
-    .filter((pid) => {
-      try {
-        const own = new RegExp(`^Uid:\\s+${uid}\\s`, "m").test(readFileSync(`/proc/${pid}/status`, "utf8"));
-        return own && readlinkSync(`/proc/${pid}/exe`).startsWith(`${library}/`);
-      } catch {
-        return false; // it has just ended
-      }
-    })
+    .filter((name) => /^[0-9]+$/.test(name) && is_leftover(name))
     .map(Number);
 }
 
 /** Ends them: by SIGTERM, and what has not ended after ten seconds by SIGKILL. */
-export async function stop_leftovers(uid: number): Promise<void> {
+export async function stop_leftovers(): Promise<void> {
   const start = performance.now();
-  for (let helpers = find_helpers(uid); helpers.length > 0; helpers = find_helpers(uid)) {
-    for (const pid of helpers) process.kill(pid, performance.now() - start < PATIENCE_MS ? "SIGTERM" : "SIGKILL");
+  for (let left = find_leftovers(); left.length > 0; left = find_leftovers()) {
+    for (const pid of left) process.kill(pid, performance.now() - start < PATIENCE_MS ? "SIGTERM" : "SIGKILL");
     await pause(PAUSE_MS);
   }
 }

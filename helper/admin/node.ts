@@ -4,7 +4,7 @@
  */
 import { distrust } from "../trusted-path.js";
 import { must_run } from "./programs.js";
-import { Refusal } from "./targets.js";
+import { look_at, Refusal } from "./standing.js";
 
 /** process.config.variables: system libraries that a Node is linked to. */
 type Variables = Record<string, unknown>;
@@ -30,6 +30,7 @@ export function shared_libraries(variables: Variables): string[] {
 export async function refuse_node(file: string): Promise<string[]> {
   let variables: Variables = process.config.variables;
   if (file !== process.execPath) {
+    if (look_at(file) === undefined) throw new Refusal(`--node: there is no ${file}`);
     const why = distrust(file);
     if (why !== undefined) throw new Refusal(`--node: ${why}`);
     variables = JSON.parse(await must_run(file, "-p", "JSON.stringify(process.config.variables)")) as Variables;

@@ -2,25 +2,25 @@
  * What an install has to change here, found out without changing anything. The order is that of the changes: first the record of
  * what is going to be there, last the service, so that it starts when all else is right.
  */
-import { existsSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { NODE_FLAGS } from "../../shared/node-flags.js";
 import { DEFAULT_CONFIG, VERSION } from "../../shared/protocol.js";
 import { plan_account, SYSUSERS } from "./account.js";
 import type { Allowed } from "./allow.js";
 import { plan_audit_folder } from "./audit-folder.js";
 import type { Change } from "./changes.js";
-import { fill_template, type Init } from "./inits.js";
+import { files_of, fill_template, INIT_NAMES, type Init, type InitFile, init_of } from "./inits.js";
 import { find_program } from "./programs.js";
 import { type InstallRecord, note_file, RECORD } from "./record.js";
-import { copy_release, list_releases, name_release, remove_releases, try_release } from "./release.js";
+import { copy_release, list_releases, name_release, remove_releases, remove_unfinished, try_release } from "./release.js";
 import { plan_service } from "./service.js";
-import { plan_settings, RULES_FOLDER, type Settings } from "./settings.js";
+import { CONFIG_FILES, plan_settings, RULES_FOLDER, type Settings } from "./settings.js";
 import { LIBRARY, PROGRAM, type Source } from "./sources.js";
+import { look_at, remove_leftovers } from "./standing.js";
 import { Plan, type Target } from "./targets.js";
 
 /** Files that are the same for every init: where they are in the program, and where they go. */
-export const FILES: readonly (readonly [string, string])[] = [
+const FILES: readonly (readonly [string, string])[] = [
   ["helper/service/lowport.logrotate", "/etc/logrotate.d/lowport"],
   ["client/man/lowport.1", "/usr/local/share/man/man1/lowport.1"],
   ["helper/man/lowport.json.5", "/usr/local/share/man/man5/lowport.json.5"],
@@ -32,10 +32,29 @@ export const FILES: readonly (readonly [string, string])[] = [
 export const LINKS = [
   { path: "/usr/local/bin/lowport", to: "../lib/lowport/current/bin/lowport" },
   { path: "/usr/local/sbin/lowportd", to: "../lib/lowport/current/bin/lowportd" },
+  // These two shells look for completions by the name of the command.
+  { path: "/usr/local/share/bash-completion/completions/lowportd", to: "lowport" },
+  { path: "/usr/local/share/fish/vendor_completions.d/lowportd.fish", to: "lowport.fish" },
 ];
 
+/** Every path that any install may have written, but for the configuration's. */
+export const KNOWN_FILES: readonly string[] = [
+  ...new Set([
+    ...INIT_NAMES.flatMap((name) => files_of(init_of(name)).map(({ path }) => path)),
+    SYSUSERS,
+    ...FILES.map(([, path]) => path),
+  ]),
+];
+
+/** Removes what an install that was killed has left. */
+export function clean_up(): void {
+  remove_unfinished();
+  const links = [...LINKS.map(({ path }) => path), join(LIBRARY, "current")];
+  remove_leftovers([...KNOWN_FILES, ...links, RECORD, ...CONFIG_FILES]);
+}
+
 /** The files outside of the release that are to be as install writes them. */
-function wanted_files(init: Init, settings: Settings, sysusers: boolean): Target[] {
+function wanted_files(init: Init, settings: Settings, sysusers: boolean, hardened: boolean): Target[] {
   const values = {
     ...{ CONFIG: DEFAULT_CONFIG, SOCKET: settings.socket, SOCKET_MODE: settings.socketMode, SOCKET_GROUP: settings.group },
     ...{
@@ -47,19 +66,24 @@ function wanted_files(init: Init, settings: Settings, sysusers: boolean): Target
       ROTATE: init.rotate,
     },
   };
-  const all = [...(sysusers ? [{ source: "lowport.sysusers", path: SYSUSERS, mode: 0o644 }] : []), ...init.files].map(
-    ({ source, path, mode }) => ({ source: join("helper/service", source), path, mode }),
-  );
-  for (const [source, path] of FILES) all.push({ source, path, mode: 0o644 });
-  return all
-    .filter(({ source }) => existsSync(join(PROGRAM, source)))
-    .map(({ source, path, mode }) => ({ path, mode, text: fill_template(join(PROGRAM, source), values) }));
+  const services: InitFile[] = [
+    ...(sysusers ? [{ source: "lowport.sysusers", path: SYSUSERS, mode: 0o644 }] : []),
+    ...files_of(init).filter((file) => file !== init.hardened || hardened || look_at(file.path) !== undefined),
+  ];
+  const all = [
+    ...services.map(({ source, path, mode }) => ({ source: join("helper/service", source), path, mode })),
+    ...FILES.map(([source, path]) => ({ source, path, mode: 0o644 })),
+  ];
+  return all.map(({ source, path, mode }) => ({ path, mode, text: fill_template(join(PROGRAM, source), values) }));
 }
 
-/** A link of the same name that npm has made for this very program may be replaced. */
+/** What npm makes of the package's commands. */
+const BY_NPM = /\/node_modules\/lowport\/dist\/(client\/cli|helper\/main)\.js$/;
+
+/** A link of the same name that npm has made, or an install, may be replaced. */
 function is_ours(path: string, to: string): boolean {
-  const target = join(dirname(path), to);
-  return target.startsWith(`${LIBRARY}/`) || target.startsWith(`${PROGRAM}/`);
+  const target = resolve(dirname(path), to);
+  return target.startsWith(`${LIBRARY}/`) || BY_NPM.test(target);
 }
 
 export interface Planned {
@@ -69,19 +93,21 @@ export interface Planned {
 }
 
 /**
+ * @param hardened whether to add what --hardened adds; if it is there already, it stays
  * @param sources what the release is made of
  * @param before what the last install has recorded
  * @throws Refusal, ConfigFault
  */
 export async function plan_install(
   init: Init,
+  hardened: boolean,
   sources: readonly Source[],
   allowed: readonly Allowed[],
   before: InstallRecord | undefined,
 ): Promise<Planned> {
   const settings = plan_settings(allowed);
   const sysusers = init.name === "systemd" && settings.user === "lowport" && find_program("systemd-sysusers") !== undefined;
-  const files = wanted_files(init, settings, sysusers);
+  const files = wanted_files(init, settings, sysusers, hardened);
   const is_sysusers = ({ path }: Target) => path === SYSUSERS;
   const account = plan_account(settings, before?.account ?? { user: false, group: false }, sysusers);
   const release = name_release(sources);
@@ -113,14 +139,14 @@ export async function plan_install(
 
   const folders = [...new Set([...(before?.folders ?? []), ...first.folders, ...rest.folders, ...switched.folders])];
   const record: InstallRecord = {
-    ...{ version: VERSION, release, init: init.name, account: account.made, folders },
+    ...{ version: VERSION, release, init: init.name, socket: settings.socket, account: account.made, folders },
     files: files.map(note_file),
     links: [{ path: join(LIBRARY, "current"), to: release }, ...LINKS],
   };
   first.file({ path: RECORD, text: `${JSON.stringify(record, undefined, 1)}\n`, mode: 0o644 });
-  const changes = [...first.changes, ...rest.changes, ...service.before, ...switched.changes, ...service.after];
+  const changes = [...service.before, ...first.changes, ...rest.changes, ...switched.changes, ...service.after];
   const keep = new Set([release, before?.release]);
   const old = list_releases().filter((name) => !keep.has(name));
-  if (changes.length > 0 && old.length > 0) changes.push(remove_releases(old));
-  return { changes, settings, release };
+  if (new_release && old.length > 0) changes.push(remove_releases(old));
+  return { changes: changes.some((change) => change.apply !== undefined) ? changes : [], settings, release };
 }

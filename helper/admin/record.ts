@@ -10,7 +10,8 @@ import { errno_name, native } from "../../shared/native.js";
 import { read_trusted } from "../trusted-path.js";
 import type { Made } from "./account.js";
 import { LIBRARY } from "./sources.js";
-import { look_at, Refusal, type Target } from "./targets.js";
+import { look_at, look_at_file, Refusal } from "./standing.js";
+import { type Target } from "./targets.js";
 
 export const RECORD = join(LIBRARY, "installed.json");
 const LOCK = "/run/lowport-install.lock";
@@ -28,6 +29,8 @@ export interface InstallRecord {
   readonly version: string;
   readonly release: string;
   readonly init: string;
+  /** Where the helper listens. */
+  readonly socket: string;
   /** Units, scripts and the like: they should stay as they are. */
   readonly files: readonly Installed[];
   readonly links: readonly { readonly path: string; readonly to: string }[];
@@ -44,7 +47,7 @@ export function note_file({ path, text, mode }: Target): Installed {
 
 /** What the last install has recorded; undefined if there was none. @throws Refusal if it cannot be believed */
 export function read_record(): InstallRecord | undefined {
-  if (look_at(RECORD) === undefined) return undefined;
+  if (look_at_file(RECORD) === undefined) return undefined;
   try {
     const record = JSON.parse(read_trusted(RECORD)) as InstallRecord;
     const lists = [record.files, record.links, record.folders];
@@ -55,7 +58,7 @@ export function read_record(): InstallRecord | undefined {
   }
 }
 
-/** Two installs at once would undo each other's work. The lock is held until the process ends, and is no longer there then. @throws Refusal */
+/** Two installs at once would undo each other's work. The lock is held until the process ends, and is no longer there then. */
 export function lock_installs(): void {
   const { O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDWR } = constants;
   const fd = openSync(LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
@@ -66,5 +69,5 @@ export function lock_installs(): void {
   }
   closeSync(fd);
   const why = result < 0 && errno_name(result) !== "EAGAIN" ? errno_name(result) : "another install or uninstall is running";
-  throw new Refusal(`${LOCK}: ${why}; try again when it has ended`);
+  throw new Error(`${LOCK}: ${why}; try again when it has ended`);
 }

@@ -24,7 +24,7 @@ import { VERSION } from "../../shared/protocol.js";
 import type { Change } from "./changes.js";
 import { must_run } from "./programs.js";
 import { LIBRARY, type Source } from "./sources.js";
-import { look_at, missing_folders, Refusal, sync_folder } from "./targets.js";
+import { look_at, missing_folders, Refusal, sync_folder } from "./standing.js";
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
 /** What a finished release is called; what is being made begins with a dot. */

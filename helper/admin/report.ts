@@ -3,7 +3,7 @@ import { message_of } from "../../shared/errors.js";
 import { EXIT } from "../../shared/protocol.js";
 import { ConfigFault } from "../config.js";
 import { Undone } from "./changes.js";
-import { Refusal } from "./targets.js";
+import { Refusal } from "./standing.js";
 
 /** Words on the command line that are wrong. */
 export class Usage extends Error {}
@@ -22,7 +22,7 @@ const UNCHANGED = "nothing was changed";
 
 function explain(error: unknown): { code: number; lines: string[] } {
   if (error instanceof Undone) {
-    const end = error.left.length === 0 ? "what had been done is undone; nothing is changed" : "not all could be undone:";
+    const end = error.left.length === 0 ? "what had been done is undone; the system is as before" : "not all could be undone:";
     return { code: EXIT.refused, lines: [error.message, end, ...error.left] };
   }
   if (error instanceof Usage) return { code: EXIT.usage, lines: [`usage: ${error.message}; see lowportd --help`, UNCHANGED] };
@@ -41,6 +41,8 @@ export async function run_and_report(
     changes.push(line);
     if (!json) process.stdout.write(`${dry_run ? "would " : ""}${line}\n`);
   };
+  // Whoever reads it may be gone (a closed pipe, a terminal that hung up, a full disk): the work goes on, or is undone, in silence.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
   const stop = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
     process.on(signal, () => stop.abort(new Error(`stopped by ${signal}`)));

@@ -1,8 +1,17 @@
 /** How the service gets from what it was to what it shall be: enabled, and running what is installed. And how it gets back. */
+import { closeSync, constants, openSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { native } from "../../shared/native.js";
+import { pid_file_of, read_pid_file } from "../../shared/pid-file.js";
+import { DEFAULT_SOCKET } from "../../shared/protocol.js";
 import type { Change } from "./changes.js";
-import type { Init } from "./inits.js";
+import { files_of, type Init } from "./inits.js";
 import { ask_status, wait_until } from "./serving.js";
 import type { Settings } from "./settings.js";
+import { look_at, look_at_file, missing_folders, Refusal, remove_tree } from "./standing.js";
+
+/** Where the helper has its socket and its pid file. */
+export const RUN_FOLDER = dirname(DEFAULT_SOCKET);
 
 /** What an install changes of that which runs. */
 export interface Differences {
@@ -12,21 +21,57 @@ export interface Differences {
   readonly files: ReadonlySet<string>;
 }
 
-/** @returns changes for before and after the switch to the new program and its files; only their undo is for before */
+/** The folders of the socket and the pid file must be root's alone, or others could put theirs there. @throws Refusal */
+function refuse_socket(socket: string): void {
+  for (const folder of [RUN_FOLDER, dirname(socket)]) missing_folders(folder);
+  look_at_file(join(RUN_FOLDER, "lowport.pid"));
+  const stats = look_at(socket);
+  if (stats !== undefined && !stats.isSocket()) throw new Refusal(`${socket} is there already and is no socket; move it away`);
+}
+
+/** What systemd has kept for the helper may be what it cannot start with. */
+async function restart_from_nothing(init: Init): Promise<void> {
+  await init.stop();
+  await init.start();
+}
+
+/** A helper that the init does not know of would lose its socket to the service. @throws Refusal */
+function refuse_stranger(init: Init, socket: string): void {
+  const lock = `${socket}.lock`;
+  if (look_at_file(lock) === undefined) return;
+  const fd = openSync(lock, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    if (native().lockFile(fd) >= 0) return;
+  } finally {
+    closeSync(fd);
+  }
+  const pid = read_pid_file(pid_file_of(socket))?.pid ?? "see fuser";
+  throw new Refusal(`a helper that ${init.name} has not started serves on ${socket} (pid ${pid}); stop it first`);
+}
+
+/** @returns what is undone last, when all files are as before, and what is done last, when all are as they shall be */
 export async function plan_service(
   init: Init,
   { socket }: Settings,
   { program, rules, files }: Differences,
 ): Promise<{ before: Change[]; after: Change[] }> {
-  const own = init.files.filter(({ path }) => files.has(path));
+  refuse_socket(socket);
+  const own = files_of(init).filter(({ path }) => files.has(path));
   const running = await init.is_running();
+  if (!running) refuse_stranger(init, socket);
   const status = running ? await ask_status(socket) : undefined;
-  const restarts = running && (program || own.length > 0);
+  const restarts = running && (program || own.length > 0 || status === undefined);
   const before: Change[] = [];
   const after: Change[] = [];
 
+  if (look_at(RUN_FOLDER) === undefined)
+    before.push({
+      says: `see that ${RUN_FOLDER} is gone again`,
+      undo: () => {
+        if (look_at(RUN_FOLDER) !== undefined) remove_tree(RUN_FOLDER);
+      },
+    });
   if (own.length > 0) {
-    // Undone last: when the old files are back.
     before.push({ says: `take ${init.name} back to the old files`, undo: () => init.read_again() });
     after.push({ says: `tell ${init.name} of the new files`, apply: () => init.read_again() });
   }
@@ -34,8 +79,8 @@ export async function plan_service(
     before.unshift({
       says: "restart the service of before",
       undo: async () => {
-        await init.restart(own.some(({ path }) => path.endsWith(".socket")));
-        await wait_until(socket, () => true, "the service of before was restarted");
+        await init.restart(own.some(({ path }) => path.endsWith(".socket"))).catch(() => restart_from_nothing(init));
+        if (status !== undefined) await wait_until(socket, () => true, "the service of before was restarted");
       },
     });
   if (!(await init.is_enabled()))
@@ -57,7 +102,8 @@ export async function plan_service(
       },
       undo: () => init.stop(),
     });
-  else if (rules)
+  else if (rules) {
+    before.unshift({ says: "reload the rules of before", undo: () => init.reload() });
     after.push({
       says: "reload the rules, and wait until they are in force",
       apply: async (stop) => {
@@ -65,7 +111,7 @@ export async function plan_service(
         const changed = ({ policyLoadedAt }: { policyLoadedAt: string }) => policyLoadedAt !== status?.policyLoadedAt;
         await wait_until(socket, changed, "lowport was told to reload", stop);
       },
-      undo: () => init.reload(),
     });
+  }
   return { before, after };
 }

@@ -12,12 +12,15 @@ import { find_group, find_user } from "../posix.js";
 import { read_trusted } from "../trusted-path.js";
 import { type Allowed, add_rules } from "./allow.js";
 import { LIBRARY } from "./sources.js";
-import { look_at, Refusal, type Target } from "./targets.js";
+import { look_at, Refusal } from "./standing.js";
+import { type Target } from "./targets.js";
 
 /** The user and the group that install makes, if the configuration does not name others. */
 export const ACCOUNT = "lowport";
 export const RULES_FOLDER = join(dirname(DEFAULT_CONFIG), "rules.d");
 const OWN_RULES = join(RULES_FOLDER, "50-install.json");
+/** Files of the configuration that install may write. */
+export const CONFIG_FILES: readonly string[] = [DEFAULT_CONFIG, OWN_RULES];
 /** An id that stands for an account which install has yet to make. */
 const NOT_YET = 65_534;
 /** What can be written into units and scripts without quoting. */
@@ -30,6 +33,8 @@ export interface Settings {
   readonly socket: string;
   readonly socketMode: string;
   readonly auditLog: string;
+  /** How many rules there are. */
+  readonly rules: number;
   /** Files to write; they may be there already. */
   readonly files: readonly Target[];
 }
@@ -47,6 +52,7 @@ function parse(file: string, text: string): unknown {
 
 function read(file: string): string {
   try {
+    if (look_at(file)?.isSocket() === true) throw new Error("is a socket");
     return read_trusted(file);
   } catch (error) {
     throw new ConfigFault([`${file}: /: ${message_of(error)}`]);
@@ -104,7 +110,7 @@ function judge(texts: ReadonlyMap<string, string>): Omit<Settings, "files"> {
     mkdirSync(in_stage(RULES_FOLDER));
     for (const [path, content] of texts) writeFileSync(in_stage(path), content, { mode: 0o600 });
     if (is_object(main)) writeFileSync(in_stage(DEFAULT_CONFIG), JSON.stringify({ ...main, ...absent }));
-    const { fixed } = load_config(in_stage(DEFAULT_CONFIG));
+    const { fixed, policy } = load_config(in_stage(DEFAULT_CONFIG));
     const [socket, user, audit] = JSON.parse(fixed) as [ConfigFile["socket"], ConfigFile["user"], ConfigFile["audit"]];
     return {
       user: "user" in absent ? ACCOUNT : String(user),
@@ -112,6 +118,7 @@ function judge(texts: ReadonlyMap<string, string>): Omit<Settings, "files"> {
       socket: socket.path,
       socketMode: socket.mode,
       auditLog: audit.path,
+      rules: policy.rules.length,
     };
   } catch (error) {
     if (!(error instanceof ConfigFault)) throw error;
@@ -129,7 +136,7 @@ export function plan_settings(wanted: readonly Allowed[]): Settings {
   for (const value of [settings.user, settings.group, settings.socket, settings.auditLog])
     if (!PLAIN.test(value))
       throw new Refusal(`${DEFAULT_CONFIG}: "${value}" has characters that units and scripts cannot hold; take a plain name`);
-  const files = [DEFAULT_CONFIG, OWN_RULES].flatMap((path) => {
+  const files = CONFIG_FILES.flatMap((path) => {
     const text = texts.get(path);
     const present = look_at(path) !== undefined;
     if (text === undefined || (present && text === read(path))) return [];

@@ -9,7 +9,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { NODE_FLAGS } from "../../shared/node-flags.js";
 import { distrust } from "../trusted-path.js";
-import { look_at, Refusal } from "./targets.js";
+import { look_at, Refusal } from "./standing.js";
 
 /** The folder of this program, which has package.json in it. */
 export const PROGRAM = fileURLToPath(new URL("../../../", import.meta.url)).replace(/\/$/, "");
@@ -73,7 +73,7 @@ function find_package(name: string, folder: string): string {
   for (let at = folder; ; at = dirname(at)) {
     const found = join(at, "node_modules", name);
     if (look_at(join(found, "package.json")) !== undefined) return found;
-    if (at === "/") throw new Refusal(`the package ${name} is missing in ${PROGRAM}; install lowport again`);
+    if (at === "/") throw new Refusal(`the package ${name} is missing in ${folder}; install lowport again`);
   }
 }
 
@@ -102,7 +102,7 @@ function files_of_package(name: string, folder: string): string[] {
   if (look_at(join(folder, built)) !== undefined) return [...loaded.filter((path) => !path.startsWith("build/")), built];
   if (look_at(join(folder, "binding.gyp")) === undefined) return loaded;
   throw new Refusal(
-    `${folder} is not built; build it with \`npm rebuild\` in ${PROGRAM}, or install with --allow-scripts=${name}`,
+    `${folder} is not built; build it with \`npm rebuild\` where lowport is, or install with --allow-scripts=${name}`,
   );
 }
 
@@ -112,19 +112,19 @@ function wrapper(main: string, flags: readonly string[]): Buffer {
   return Buffer.from(`#!/bin/sh\nexec ${words.join(" ")} "$@"\n`);
 }
 
-/** All files of a release. @param node the Node that it will run on. @throws Refusal that names the path component and the cure */
-export function gather_sources(node: string): Source[] {
+/** All files of a release. @param node the Node that it will run on @param program the folder of the program. @throws Refusal that names the path component and the cure */
+export function gather_sources(node: string, program = PROGRAM): Source[] {
   const take = (path: string, from: string | Buffer, mode = 0o644): Source => {
     const bytes = typeof from === "string" ? read_source(from) : from;
     return { path, mode, from, sha256: createHash("sha256").update(bytes).digest("hex") };
   };
   const own = PARTS.flatMap(([part, wanted]) =>
-    list_files(join(PROGRAM, part))
+    list_files(join(program, part))
       .map((path) => join(part, path))
       .filter((path) => wanted.test(path))
-      .map((path) => take(path, join(PROGRAM, path))),
+      .map((path) => take(path, join(program, path))),
   );
-  const packages = [...find_packages(PROGRAM)].flatMap(([name, folder]) =>
+  const packages = [...find_packages(program)].flatMap(([name, folder]) =>
     files_of_package(name, folder).map((path) => take(join("node_modules", name, path), join(folder, path))),
   );
   const sources = [

@@ -1,8 +1,6 @@
 /**
  * What install puts into the system: folders, files and symbolic links, each as a change that is only there if the system is not
- * so already. The threat: what a local user has planted at a path that root will write. So each folder on the way must be
- * root's alone, and what stands at the path must be nothing or root's own regular file (or our own link); anything else is
- * refused by name and left as it is. Files appear whole, by rename, with owner and mode whatever the umask.
+ * so already, and only where standing.ts lets it. Files appear whole, by rename, with owner and mode whatever the umask.
  */
 import {
   chmodSync,
@@ -13,7 +11,6 @@ import {
   fchownSync,
   fsyncSync,
   linkSync,
-  lstatSync,
   mkdirSync,
   openSync,
   readFileSync,
@@ -21,17 +18,12 @@ import {
   renameSync,
   rmdirSync,
   rmSync,
-  type Stats,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { basename, dirname, join } from "node:path";
-import { errno_of } from "../../shared/errors.js";
-import { distrust } from "../trusted-path.js";
+import { dirname } from "node:path";
 import type { Change } from "./changes.js";
-
-/** Install cannot go on because of how the system is; nothing was changed (exit 78). */
-export class Refusal extends Error {}
+import { beside, kind_of, look_at, look_at_file, missing_folders, octal, Refusal, sync_folder } from "./standing.js";
 
 export interface Owner {
   readonly uid: number;
@@ -44,49 +36,7 @@ export interface Target {
 }
 
 const ROOT: Owner = { uid: 0, gid: 0 };
-const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
-
-const octal = (mode: number) => (mode & 0o7777).toString(8).padStart(4, "0");
-
-/** What stands at a path, not followed; undefined if nothing. */
-export function look_at(path: string): Stats | undefined {
-  try {
-    return lstatSync(path);
-  } catch (error) {
-    if (["ENOENT", "ENOTDIR"].includes(errno_of(error) ?? "")) return undefined;
-    throw error;
-  }
-}
-
-function kind_of(stats: Stats): string {
-  if (stats.isSymbolicLink()) return "a symbolic link";
-  if (stats.isDirectory()) return "a folder";
-  if (stats.isFIFO()) return "a fifo";
-  if (stats.isSocket()) return "a socket";
-  return stats.isFile() ? "a file" : "a device";
-}
-
-/** The names beside a file that is being replaced: the new one while it is written, the old one until all is done. */
-const beside = (path: string) => ({
-  fresh: join(dirname(path), `.${basename(path)}.lowport-new`),
-  old: join(dirname(path), `.${basename(path)}.lowport-old`),
-});
-
-/**
- * Which folders on the way to `folder` have to be made; what is there must be root's alone, and the nearest not even sticky,
- * for there anybody could put something before us. @throws Refusal
- */
-export function missing_folders(folder: string): string[] {
-  const missing: string[] = [];
-  let at = folder;
-  for (; look_at(at) === undefined; at = dirname(at)) missing.unshift(at);
-  const why = distrust(at);
-  if (why !== undefined) throw new Refusal(`${folder}: ${why}`);
-  const stats = lstatSync(at);
-  if (!stats.isDirectory()) throw new Refusal(`${folder}: ${at} is ${kind_of(stats)} and no folder; move it away`);
-  if ((stats.mode & 0o022) !== 0) throw new Refusal(`${folder}: ${at} can be written by others than root; chmod go-w it`);
-  return missing;
-}
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
 
 /** Writes a new file whole, or throws and leaves none. */
 function write_new(path: string, text: string, mode: number): void {
@@ -102,26 +52,6 @@ function write_new(path: string, text: string, mode: number): void {
   } finally {
     closeSync(fd);
   }
-}
-
-/** So that a rename outlives a power failure (fsync(2)). */
-export function sync_folder(folder: string): void {
-  const fd = openSync(folder, O_DIRECTORY);
-  fsyncSync(fd);
-  closeSync(fd);
-}
-
-/** Root's own regular file at `path`, or undefined if nothing is there. @throws Refusal if it is anything else */
-export function look_at_file(path: string): Stats | undefined {
-  const stats = look_at(path);
-  if (stats === undefined) return undefined;
-  if (!stats.isFile()) throw new Refusal(`${path} is ${kind_of(stats)} where a file is wanted; move it away`);
-  if (stats.uid !== 0) throw new Refusal(`${path} is owned by uid ${stats.uid} and not by root; move it away`);
-  if ((stats.mode & 0o022) !== 0)
-    throw new Refusal(`${path} can be written by others than root (mode ${octal(stats.mode)}); move it away`);
-  const ours = look_at(beside(path).old)?.ino === stats.ino ? 2 : 1;
-  if (stats.nlink > ours) throw new Refusal(`${path} has ${stats.nlink} names (hard links); move it away`);
-  return stats;
 }
 
 /** Collects the changes of one install, in order. */

@@ -3,23 +3,25 @@
  * the account. The audit log stays, as root's, unless --purge says otherwise. Each step is done if it can be, whatever became of
  * the others, so that half an installation can be removed too; what could not be done is said, and a second run tries it again.
  */
-import { lstatSync, readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { errno_of, message_of } from "../../shared/errors.js";
 import { DEFAULT_CONFIG, DEFAULT_SOCKET, EXIT } from "../../shared/protocol.js";
 import { die } from "../command-line.js";
 import { find_user_entry, remove_group, remove_user } from "./account.js";
 import { read_options } from "./arguments.js";
-import { AUDIT_FOLDER, give_to_root } from "./audit-folder.js";
-import { find_init, INIT_NAMES, type Init, init_of } from "./inits.js";
+import { AUDIT_FOLDER, give_to_root, remove_log } from "./audit-folder.js";
+import { hear_signals } from "./changes.js";
+import { files_of, find_init, type Init, init_of } from "./inits.js";
 import { stop_leftovers } from "./leftovers.js";
-import { FILES, LINKS } from "./plan.js";
+import { clean_up, KNOWN_FILES, LINKS } from "./plan.js";
 import { type InstallRecord, lock_installs, RECORD, read_record } from "./record.js";
-import { list_releases, remove_unfinished } from "./release.js";
+import { list_releases } from "./release.js";
 import { type Outcome, run_and_report } from "./report.js";
+import { RUN_FOLDER } from "./service.js";
 import { ACCOUNT } from "./settings.js";
 import { LIBRARY } from "./sources.js";
-import { look_at, look_at_file } from "./targets.js";
+import { look_at, look_at_file, remove_tree } from "./standing.js";
 
 const OPTIONS = {
   purge: { type: "boolean", default: false },
@@ -33,19 +35,10 @@ interface Step {
 }
 
 const CONFIG_FOLDER = dirname(DEFAULT_CONFIG);
-const RUN_FOLDER = dirname(DEFAULT_SOCKET);
 
 /** Files that install may have written, when its record is lost: those of our names that speak of us. */
 function guess_files(): string[] {
-  const known = [...FILES.map(([, path]) => path), ...INIT_NAMES.flatMap((name) => init_of(name).files.map(({ path }) => path))];
-  return [...new Set(known)].filter((path) => look_at(path)?.isFile() === true && readFileSync(path, "utf8").includes("lowport"));
-}
-
-/** Removes a folder that only root could have made, with all that is in it. */
-function remove_tree(folder: string): void {
-  const stats = lstatSync(folder);
-  if (!stats.isDirectory() || stats.uid !== 0) throw new Error(`${folder} is no folder of root's; it is left as it is`);
-  rmSync(folder, { recursive: true });
+  return KNOWN_FILES.filter((path) => look_at(path)?.isFile() === true && readFileSync(path, "utf8").includes("lowport"));
 }
 
 function remove_if_empty(folder: string): void {
@@ -56,24 +49,24 @@ function remove_if_empty(folder: string): void {
   }
 }
 
-function remove_log(): void {
-  give_to_root(); // so that nobody changes what is being removed
-  remove_tree(AUDIT_FOLDER);
+function remove_socket(socket: string): void {
+  for (const path of [socket, `${socket}.lock`]) rmSync(path, { force: true });
+  remove_if_empty(dirname(socket));
 }
 
 function plan_uninstall(init: Init | undefined, record: InstallRecord | undefined, purge: boolean): Step[] {
   const steps: Step[] = [];
   const add = (says: string, run: Step["run"]) => steps.push({ says, run });
   const files = (record?.files.map(({ path }) => path) ?? guess_files()).filter((path) => look_at(path) !== undefined);
-  const own = (path: string) => init?.files.some((file) => file.path === path) === true;
+  const own = (path: string) => init !== undefined && files_of(init).some((file) => file.path === path);
 
   // The service.
-  if (init !== undefined && files.some(own)) {
-    add(`stop lowport`, () => init.stop());
+  if (init !== undefined) {
+    add("stop lowport", () => init.stop());
     add(`disable lowport in ${init.name}`, () => init.disable());
   }
   const user = record?.account.user === true ? find_user_entry(ACCOUNT) : undefined;
-  if (user !== undefined) add("end what still runs of lowport", () => stop_leftovers(user.uid));
+  if (init !== undefined) add("see that nothing of lowport runs any more", stop_leftovers);
 
   // Its files, also if they were edited; what is no file of root's any more is somebody else's, and stays.
   for (const path of files)
@@ -86,6 +79,9 @@ function plan_uninstall(init: Init | undefined, record: InstallRecord | undefine
     if (look_at(path)?.isSymbolicLink() === true && readlinkSync(path) === to) add(`remove ${path}`, () => rmSync(path));
 
   // What it read and wrote.
+  const socket = record?.socket ?? DEFAULT_SOCKET;
+  if (dirname(socket) !== RUN_FOLDER && look_at(socket)?.isSocket() === true)
+    add(`remove ${socket}`, () => remove_socket(socket));
   for (const folder of [CONFIG_FOLDER, RUN_FOLDER])
     if (look_at(folder) !== undefined) add(`remove ${folder} with all that is in it`, () => remove_tree(folder));
   const log = look_at(AUDIT_FOLDER);
@@ -116,10 +112,11 @@ function forget(record: InstallRecord | undefined): void {
 export async function uninstall(args: readonly string[]): Promise<never> {
   const options = read_options(args, OPTIONS);
   if (process.getuid?.() !== 0) die(EXIT.noPermission, "lowportd uninstall: must be run as root (try sudo)");
+  process.umask(0o022); // for the programs that are run
   return run_and_report("uninstall", options, async (say, stop): Promise<Outcome> => {
     if (!options["dry-run"]) {
       lock_installs();
-      remove_unfinished();
+      clean_up();
     }
     const record = read_record();
     const lost = record === undefined && guess_files().length > 0;
@@ -131,7 +128,7 @@ export async function uninstall(args: readonly string[]): Promise<never> {
 
     const faults: string[] = [];
     for (const step of steps) {
-      await new Promise(setImmediate); // a signal is heard between two steps
+      await hear_signals();
       if (stop.aborted || (faults.length > 0 && step.says === `remove ${LIBRARY}`)) break;
       say(step.says);
       if (options["dry-run"]) continue;
@@ -143,8 +140,11 @@ export async function uninstall(args: readonly string[]): Promise<never> {
     }
     if (stop.aborted) faults.push(`${message_of(stop.reason)}; run it again to remove the rest`);
     if (faults.length > 0) return { result: "not all of lowport is removed", next: [], faults };
-    const log =
-      look_at(AUDIT_FOLDER) === undefined ? [] : [`the audit log is in ${AUDIT_FOLDER}; uninstall --purge removes it too`];
-    return { result: options["dry-run"] ? "nothing was changed (--dry-run)" : "lowport is removed", next: log };
+    const next: string[] = [];
+    if (look_at(AUDIT_FOLDER) !== undefined && !options.purge)
+      next.push(`the audit log is in ${AUDIT_FOLDER}; uninstall --purge removes it too`);
+    if (record === undefined && find_user_entry(ACCOUNT) !== undefined)
+      next.push(`the user ${ACCOUNT} stays, for it is not known any more who made it: userdel ${ACCOUNT}`);
+    return { result: options["dry-run"] ? "nothing was changed (--dry-run)" : "lowport is removed", next };
   });
 }

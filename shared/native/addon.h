@@ -13,8 +13,7 @@
 #define MAX_FDS 253 /* in one message: SCM_MAX_FD of the kernel (unix(7)) */
 
 /* Reads the arguments by a format, a letter each; false, with a TypeError pending, if one does not fit:
- *   i  a 32-bit integer                      int32_t *
- *   b  a boolean                             bool *
+ *   i  a 32-bit integer    int32_t *         b  a boolean    bool *
  *   s  a string without NUL that fits        char *, size_t size
  *   u  a Uint8Array, as a view               uint8_t **, size_t *bytes
  *   n  an Int32Array, as a view              int32_t **, size_t *elements

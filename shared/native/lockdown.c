@@ -8,6 +8,7 @@
  */
 #include "addon.h"
 
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
@@ -94,13 +95,17 @@ static int install_filter(void) {
     return install(program, n, SECCOMP_FILTER_FLAG_TSYNC);
 }
 
-/* forbidIoUring() -> 0. For the program that this process executes next: its io_uring_setup (425) says ENOSYS. From 22 on
+/* forbidIoUring(fds) -> 0. For the program that this process executes next: its io_uring_setup (425) says ENOSYS. From 22 on
  * Node's event loop keeps io_uring rings, made before our first line runs, and aborts where their use is forbidden
- * afterwards; denied from the start it takes epoll. */
+ * afterwards; denied from the start it takes epoll. `fds` it gets too: Node has made them close-on-exec. */
 napi_value forbid_io_uring(napi_env env, napi_callback_info info) {
-    struct sock_filter program[] = {LOAD(nr), IF_EQUAL(425, 0, 1), RETURN(SECCOMP_RET_ERRNO | ENOSYS),
-                                    RETURN(SECCOMP_RET_ALLOW)};
-    (void)info;
+    int32_t *fds;
+    size_t count = 0;
+    struct sock_filter program[] = {LOAD(nr), IF_EQUAL(425, 0, 1), RETURN(SECCOMP_RET_ERRNO | ENOSYS), RETURN(SECCOMP_RET_ALLOW)};
+    if (!get_args(env, info, "n", &fds, &count))
+        return NULL;
+    while (count > 0)
+        fcntl(fds[--count], F_SETFD, 0);
     return make_result(env, prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -1 : install(program, COUNT(program), 0));
 }
 
@@ -125,9 +130,7 @@ napi_value lock_down(napi_env env, napi_callback_info info) {
     int32_t uid32, gid32;
     bool as_root;
     const char *failed = NULL;
-#define STEP(call) \
-    if (!failed && (call) < 0) \
-    failed = #call
+#define STEP(call) if (!failed && (call) < 0) failed = #call
 
     if (!get_args(env, info, "iib", &uid32, &gid32, &as_root))
         return NULL;

@@ -8,8 +8,7 @@
 #include <unistd.h>
 
 /* openUnix(path, backlog) -> fd, connected to `path`, or with a backlog above 0 bound to it and listening; below 0 a datagram
- * socket, connected, where a leading @ is the abstract namespace (sd_notify(3)). Connecting never blocks: -EAGAIN when the
- * other side's queue is full. */
+ * socket, where a leading @ is the abstract namespace (sd_notify(3)). Never blocks: -EAGAIN when the queue there is full. */
 napi_value open_unix(napi_env env, napi_callback_info info) {
     int32_t backlog;
     struct sockaddr_un address = {.sun_family = AF_UNIX};

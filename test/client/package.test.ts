@@ -58,6 +58,14 @@ test("the package holds what it runs with and nothing else", () => {
     "dist/shared/generated/params.js",
     "shared/generated/config.schema.json",
     "shared/generated/openrpc.json",
+    "helper/service/lowport.service",
+    "helper/man/lowportd.8",
+    "helper/man/lowport.json.5",
+    "helper/DAEMON.md",
+    "client/man/lowport.1",
+    "client/completions/lowport.bash",
+    "client/completions/_lowport",
+    "client/completions/lowport.fish",
   ])
     assert.ok(files.includes(needed), `${needed} is missing in ${files.join(" ")}`);
   const strange = files.filter((file) => /(^|\/)(test|node_modules|coverage|\.ci)\/|\.test\.|binding\.gyp/.test(file));

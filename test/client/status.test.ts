@@ -6,7 +6,8 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import process from "node:process";
 import { type TestContext, test } from "node:test";
-import { find_helper, is_helper, read_pid_file } from "../../client/status.js";
+import { find_helper } from "../../client/status.js";
+import { is_helper, read_pid_file } from "../../shared/pid-file.js";
 import { temp_folder } from "../fixtures.js";
 
 const folder = temp_folder();

@@ -38,6 +38,8 @@ await enter_box(import.meta.url);
 
 const PID_FILE = "/run/lowport/lowport.pid";
 const SOCKET = "/run/lowport/lowport.sock";
+/** Of the launcher; the helper gets a clean environment. */
+const COVERAGE = process.env["NODE_V8_COVERAGE"] === undefined ? {} : { NODE_V8_COVERAGE: process.env["NODE_V8_COVERAGE"] };
 const MAIN = join(REPOSITORY, "dist/helper/main.js");
 
 /**
@@ -64,7 +66,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))`;
 async function run(command: readonly string[], env: Record<string, string> = {}): Promise<Outcome> {
   const child = spawn(command[0] as string, command.slice(1), {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { PATH: process.env["PATH"], ...env },
+    env: { PATH: process.env["PATH"], ...COVERAGE, ...env },
   });
   let [stdout, stderr] = ["", ""];
   child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
@@ -193,6 +195,19 @@ test("SysV 9: descriptors 0, 1 and 2 are /dev/null", async (t) => {
   const { pid } = await start_daemon(t);
   assert.deepEqual(
     links_of(pid).filter(([fd]) => fd <= 2),
+    [0, 1, 2].map((fd) => [fd, "/dev/null"]),
+  );
+});
+
+test("SysV 9: also if the launcher was started without any", async (t) => {
+  fresh();
+  const outcome = await run(["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", ...DAEMON]);
+  assert.equal(outcome.code, 0, JSON.stringify(outcome));
+  const pid = pid_in_file();
+  t.after(() => stop(pid));
+  const standard = links_of(pid).filter(([fd]) => fd <= 2);
+  assert.deepEqual(
+    standard,
     [0, 1, 2].map((fd) => [fd, "/dev/null"]),
   );
 });

@@ -1,12 +1,12 @@
 /**
- * Promise: SIGHUP takes new rules, or keeps the old ones and says why; SIGTERM answers what is in flight, records the
- * stop and exits 0; and through all of it the apps keep the sockets that they have.
+ * Promise: SIGHUP takes new rules, or keeps the old ones and says why; SIGUSR1 only reopens the audit log; SIGTERM and SIGINT
+ * answer what is in flight, record the stop and exit 0; and through all of it the apps keep the sockets that they have.
  */
 import assert from "node:assert/strict";
-import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { enter_box, USERS } from "./box.js";
-import { CONFIG, read_audit, start_helper, verify_chain, WEB_RULE, write_config } from "./helper-process.js";
+import { AUDIT, CONFIG, read_audit, start_helper, verify_chain, WEB_RULE, write_config } from "./helper-process.js";
 import { fetch_from, Peer, type Reply, request } from "./peer.js";
 
 await enter_box(import.meta.url);
@@ -77,28 +77,30 @@ test("SIGHUP says which changes take a restart", async (t) => {
   assert.match((await helper.said("reload"))["reason"] as string, /take a restart/);
 });
 
-test("SIGTERM answers what is in flight, records the end of all, exits 0, and the app serves on", async (t) => {
-  const helper = await start_helper(t);
-  const [alice, browser] = [await Peer.start(t, USERS.alice), await Peer.start(t, USERS.bob)];
-  const wire = await alice.connect();
-  const { fd, lease } = await wire.bind({ port: 80, hold: 60 });
-  helper.process.kill("SIGSTOP"); // so that the request and the signal wait for it together
-  await wire.send(request("status", {}, "in flight"));
-  helper.process.kill("SIGTERM");
-  helper.process.kill("SIGCONT");
-  const { id, error } = await wire.reply();
-  assert.equal(id, "in flight");
-  if (error !== undefined) assert.deepEqual([error.code, error.data?.["code"]], [8, "ESHUTDOWN"]);
-  assert.deepEqual(await wire.rest(), { text: "", how: "end" });
-  assert.equal(await helper.ended(), 0);
-  const events = read_audit().map((line) => line.event);
-  assert.deepEqual(events.slice(-3).sort(), ["disconnect", "lease-end", "stop"]);
-  assert.equal(events.at(-1), "stop");
-  assert.ok(read_audit().some((line) => line.event === "lease-end" && line.lease === lease));
-  verify_chain();
-  assert.equal((await fetch_from(browser, alice, fd, "127.0.0.1", 80)).body, "hello");
-  await assert.rejects(alice.connect(), { code: "ECONNREFUSED" });
-});
+for (const signal of ["SIGTERM", "SIGINT"] as const)
+  test(`${signal} answers what is in flight, records the end of all, exits 0, and the app serves on`, async (t) => {
+    const helper = await start_helper(t);
+    const [alice, browser] = [await Peer.start(t, USERS.alice), await Peer.start(t, USERS.bob)];
+    const wire = await alice.connect();
+    const { fd, lease } = await wire.bind({ port: 80, hold: 60 });
+    helper.process.kill("SIGSTOP"); // so that the request and the signal wait for it together
+    await wire.send(request("status", {}, "in flight"));
+    helper.process.kill(signal);
+    helper.process.kill("SIGCONT");
+    const { id, error } = await wire.reply();
+    assert.equal(id, "in flight");
+    if (error !== undefined) assert.deepEqual([error.code, error.data?.["code"]], [8, "ESHUTDOWN"]);
+    assert.deepEqual(await wire.rest(), { text: "", how: "end" });
+    assert.equal(await helper.ended(), 0);
+    const events = read_audit().map((line) => line.event);
+    assert.deepEqual(events.slice(-3).sort(), ["disconnect", "lease-end", "stop"]);
+    assert.equal(events.at(-1), "stop");
+    assert.ok(read_audit().at(-1)?.reason?.startsWith(signal), "and which signal it was");
+    assert.ok(read_audit().some((line) => line.event === "lease-end" && line.lease === lease));
+    verify_chain();
+    assert.equal((await fetch_from(browser, alice, fd, "127.0.0.1", 80)).body, "hello");
+    await assert.rejects(alice.connect(), { code: "ECONNREFUSED" });
+  });
 
 test("a stop under load gives each request at most one reply, in order, and each grant its descriptor", async (t) => {
   const helper = await start_helper(t, {
@@ -139,6 +141,25 @@ test("a peer that never reads does not keep the helper from stopping", async (t)
   await alice.do("flood", { conn, text: request("status", {}, "more"), limit: 5_000_000 });
   assert.equal(await helper.stop(), 0);
   assert.equal(read_audit().at(-1)?.event, "stop");
+});
+
+test("SIGUSR1 goes on in a new audit log if rotation has moved the old one, and takes no new rules", async (t) => {
+  const helper = await start_helper(t);
+  const wire = await (await Peer.start(t, USERS.alice)).connect();
+  const loaded = (await wire.ask("status")).result.policyLoadedAt;
+  helper.process.kill("SIGUSR1");
+  assert.equal((await helper.said("rotate"))["reason"], "the log is the same file");
+  write_config({ rules: [{ ...WEB_RULE, users: ["bob"] }] });
+  renameSync(AUDIT, `${AUDIT}.1`);
+  helper.process.kill("SIGUSR1");
+  assert.equal((await helper.said("rotate", 2))["reason"], "goes on in a new file");
+  await wire.bind({ port: 80 });
+  assert.equal((await wire.ask("status")).result.policyLoadedAt, loaded);
+  const lines = read_audit(`${AUDIT}.1`);
+  const last = lines.at(-1);
+  assert.equal(verify_chain(`${AUDIT}.1`), lines.length);
+  assert.ok(verify_chain(AUDIT, { seq: last?.seq ?? 0, hash: last?.hash ?? "" }) > 0);
+  assert.ok(read_audit().some(({ method, decision }) => method === "bind" && decision === "allow"));
 });
 
 test("SIGUSR1 does not open node's debugger", async (t) => {

@@ -6,7 +6,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { REPOSITORY, skip_file } from "./box.js";
@@ -60,16 +60,17 @@ export async function need_inits(url: string, ...inits: readonly Init[]): Promis
   }
 }
 
-/** What of the checkout a machine needs, where it has to be copied: what is run, and what is installed. */
-function needed(): string[] {
+/** What of the checkout is run or installed, where it has to be copied. */
+function find_parts(): string[] {
   const { packages } = JSON.parse(readFileSync(join(REPOSITORY, "package-lock.json"), "utf8")) as {
     packages: Record<string, { dev?: boolean }>;
   };
   const modules = Object.keys(packages).filter((path) => path.startsWith("node_modules/") && packages[path]?.dev !== true);
-  return ["package.json", "dist", "shared", "helper", "client", "test", ...modules].filter((name) =>
+  return ["package.json", "LICENSE", "dist", "shared", "helper", "client", "test", ...modules].filter((name) =>
     existsSync(join(REPOSITORY, name)),
   );
 }
+export const PROGRAM_PARTS: readonly string[] = find_parts();
 
 export interface RunOptions {
   /** Name of a user of the machine, whose groups it gets; root if there is none. */
@@ -232,7 +233,7 @@ export class RealBox {
 export async function boot(lifetime: Lifetime, { init, size = "2g" }: { init: Init; size?: string }): Promise<RealBox> {
   const packages = init === "systemd" ? "" : join(PACKAGES, init);
   const cgroup = `${find_cgroup2()}/lowport-box`;
-  const args = [SCRIPT, "hold", init, cgroup, size, packages, REPOSITORY, process.execPath, ...needed()];
+  const args = [SCRIPT, "hold", init, cgroup, size, packages, REPOSITORY, process.execPath, ...PROGRAM_PARTS];
   // A session of its own, so that Ctrl-C leaves it time to clean up; it ends by the end of its stdin.
   const holder = spawn("unshare", ["--mount", "--propagation", "private", "sh", ...args], {
     detached: true,
@@ -251,6 +252,3 @@ export async function boot(lifetime: Lifetime, { init, size = "2g" }: { init: In
   if (process.env["NODE_V8_COVERAGE"] !== undefined) await box.do(["mkdir", "-m", "1777", COVERAGE]);
   return box;
 }
-
-/** The folders above the node that the tests run with, for a PATH that finds it in a machine. */
-export const NODE_PATH_ENTRY = dirname(NODE);

@@ -8,7 +8,7 @@ import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { type TestContext, test } from "node:test";
 import { EXIT } from "../../shared/protocol.js";
-import { enter_box, USERS } from "./box.js";
+import { enter_box, names_in, USERS } from "./box.js";
 import { freeze } from "./client-app.js";
 import { both_ways, lowport } from "./client-command.js";
 import { type Helper, type Options, start_helper, until } from "./helper-process.js";
@@ -17,6 +17,16 @@ await enter_box(import.meta.url);
 
 const SOCKET = "/run/lowport/lowport.sock";
 const PID_FILE = "/run/lowport/lowport.pid";
+
+const read_proc = (pid: string, name: string) => {
+  try {
+    return readFileSync(`/proc/${pid}/${name}`, "utf8");
+  } catch {
+    return ""; // it has ended
+  }
+};
+const processes_with = (word: string) => names_in("/proc").filter((pid) => read_proc(pid, "cmdline").split("\0").includes(word));
+const maps_of = (pid: string) => read_proc(pid, "maps");
 
 /** A helper with the pid file that root writes. */
 async function start(t: TestContext, options: Options = {}): Promise<Helper> {
@@ -127,6 +137,9 @@ test("hung: it runs, but somebody removed its socket", async (t) => {
 test("--wait: it answers as soon as the helper runs", async (t) => {
   await (await start(t)).stop("SIGKILL");
   const waiting = lowport(USERS.alice, ["status", "--json", "--wait", "60"]);
+  await until("it has the addon, by which it connects", () =>
+    processes_with("--wait").some((pid) => maps_of(pid).includes("lowport.node")),
+  );
   const helper = await start_helper(t, { keep: true });
   const { code, stdout } = await waiting;
   assert.equal(code, EXIT.ok);

@@ -1,6 +1,6 @@
 /** Leases over the death of the helper: what is written down, what is taken back, and what is not. */
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { afterEach, test } from "node:test";
 import { pino } from "pino";
 import { Accounts } from "../../helper/account.js";
@@ -13,6 +13,8 @@ import { LIMITS } from "../../shared/protocol.js";
 import { count_descriptors, free_port, peer, temp_folder } from "../fixtures.js";
 
 const said: string[] = [];
+const lost: string[] = [];
+const on_lost = (id: string, reason: string) => void lost.push(`${id} ${reason}`);
 const logged: string[] = [];
 /** Writes down what systemd would hear; the real one is in the end-to-end tests. */
 const systemd = { present: true, notify: (text: string) => void said.push(text.replaceAll("\n", " ")) } as unknown as Systemd;
@@ -21,6 +23,7 @@ const accounts = new Accounts();
 
 afterEach(() => {
   said.length = 0;
+  lost.length = 0;
   logged.length = 0;
 });
 
@@ -67,6 +70,7 @@ test("it comes back with owner, hold and label, is held a minute at least, and i
       ["control", 99],
       [before.id, before.fd],
     ]),
+    on_lost,
   );
   assert.deepEqual(
     kept.map(({ id, fd, uid, gid, hold, label, rule }) => [id, fd, uid, gid, hold, label, rule]),
@@ -88,6 +92,21 @@ test("it comes back with owner, hold and label, is held a minute at least, and i
   assert.deepEqual(readdirSync(folder), []);
 });
 
+test("its owner comes, and that cannot be recorded: it is held again for as long", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const folder = temp_folder();
+  const before = granted(folder);
+  const [kept] = new LeaseStore(systemd, log, folder).take_back(new Map([[before.id, before.fd]]), on_lost);
+  const ended: string[] = [];
+  const table = new LeaseTable((_, reason) => ended.push(reason));
+  table.restore({ ...restored(kept as Kept), hold: 0 });
+  table.grant(grant(before.port, { hold: 0 })).undo();
+  t.mock.timers.tick(59_000);
+  assert.deepEqual(ended, []);
+  assert.equal(table.grant(grant(before.port, { hold: 0 })).resumed, true);
+  table.end(table.byId.get(before.id) as Lease, "over");
+});
+
 test("nobody comes for it: it ends after a minute, or after its own longer hold", (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   for (const [hold, seconds] of [
@@ -96,7 +115,7 @@ test("nobody comes for it: it ends after a minute, or after its own longer hold"
   ] as const) {
     const folder = temp_folder();
     const before = granted(folder);
-    const [kept] = new LeaseStore(systemd, log, folder).take_back(new Map([[before.id, before.fd]]));
+    const [kept] = new LeaseStore(systemd, log, folder).take_back(new Map([[before.id, before.fd]]), on_lost);
     const ended: string[] = [];
     new LeaseTable((_, reason) => ended.push(reason)).restore({ ...restored(kept as Kept), hold });
     t.mock.timers.tick(seconds * 1000 - 1);
@@ -110,10 +129,38 @@ test("a socket whose listener was shut down is not held", () => {
   const folder = temp_folder();
   const before = granted(folder);
   native().revokeSocket(before.fd);
-  const [kept] = new LeaseStore(systemd, log, folder).take_back(new Map([[before.id, before.fd]]));
+  const [kept] = new LeaseStore(systemd, log, folder).take_back(new Map([[before.id, before.fd]]), on_lost);
   const ended: string[] = [];
   new LeaseTable((_, reason) => ended.push(reason)).restore(restored(kept as Kept));
   assert.match(ended[0] ?? "", /shut down/);
+});
+
+for (const [protocol, address, ipv6Only] of [
+  ["tcp", "::", false],
+  ["tcp", "::", true],
+  ["tcp", "::1", false],
+  ["tcp", "::1", true],
+  ["udp", "::", false],
+  ["udp", "::1", false],
+  ["udp", "127.0.0.1", false],
+  ["tcp", "0.0.0.0", false],
+] as const)
+  test(`${protocol} ${address}${ipv6Only ? ", IPv6 only," : ""} comes back as what it was`, () => {
+    const folder = temp_folder();
+    const table = new LeaseTable(() => undefined, new LeaseStore(systemd, log, folder));
+    const { lease } = table.grant(grant(free_port(protocol === "tcp"), { protocol, address, ipv6Only }));
+    const [kept] = new LeaseStore(systemd, log, folder).take_back(new Map([[lease.id, lease.fd]]), on_lost);
+    assert.deepEqual([lost, kept?.address, kept?.ipv6Only], [[], address, ipv6Only]);
+    table.end(lease, "over");
+  });
+
+test("a socket by a name that is no lease's is closed", () => {
+  const folder = temp_folder();
+  mkdirSync(`${folder}/x`);
+  const fd = openSync("/dev/null", "r");
+  const descriptors = count_descriptors();
+  assert.deepEqual(new LeaseStore(systemd, log, folder).take_back(new Map([["../x", fd]]), on_lost), []);
+  assert.deepEqual([lost.length, count_descriptors()], [1, descriptors - 1]);
 });
 
 for (const [what, spoil] of [
@@ -129,18 +176,21 @@ for (const [what, spoil] of [
     const descriptors = count_descriptors();
     const file = `${folder}/${before.id}`;
     writeFileSync(file, spoil(readFileSync(file, "utf8")));
-    assert.deepEqual(new LeaseStore(systemd, log, folder).take_back(new Map([[before.id, before.fd]])), []);
+    assert.deepEqual(new LeaseStore(systemd, log, folder).take_back(new Map([[before.id, before.fd]]), on_lost), []);
     assert.equal(count_descriptors(), descriptors - 1);
     assert.equal(said.at(-1), `FDSTOREREMOVE=1 FDNAME=${before.id}`);
-    assert.match(logged[0] ?? "", new RegExp(before.id));
+    assert.match(lost.join("\n"), new RegExp(`^${before.id} closed, for its lease is not known: .+$`));
     assert.deepEqual(readdirSync(folder), []);
   });
 
-test("a file whose socket did not come is removed", () => {
+test("a file whose socket did not come is removed and told of; what is no lease's is removed", () => {
   const folder = temp_folder();
   writeFileSync(`${folder}/0123456789abcdef`, "{}");
-  assert.deepEqual(new LeaseStore(systemd, log, folder).take_back(new Map()), []);
+  mkdirSync(`${folder}/folder/in/it`, { recursive: true });
+  writeFileSync(`${folder}/0123456789abcdef.new`, "{}");
+  assert.deepEqual(new LeaseStore(systemd, log, folder).take_back(new Map(), on_lost), []);
   assert.deepEqual(readdirSync(folder), []);
+  assert.deepEqual(lost, ["0123456789abcdef systemd has no socket of it"]);
 });
 
 test("what cannot be written down is not kept, and told; the grant stands", () => {
@@ -156,7 +206,7 @@ test("what cannot be written down is not kept, and told; the grant stands", () =
 test("without systemd nothing is kept", () => {
   const folder = temp_folder();
   const store = new LeaseStore({ present: false } as Systemd, log, folder);
-  assert.deepEqual([store.keeps, store.settled(), store.take_back(new Map([["x", 99]]))], [false, undefined, []]);
+  assert.deepEqual([store.keeps, store.settled(), store.take_back(new Map([["x", 99]]), on_lost)], [false, undefined, []]);
   const table = new LeaseTable(() => undefined, store);
   table.end(table.grant(grant(free_port())).lease, "over");
   assert.deepEqual(readdirSync(folder), []);

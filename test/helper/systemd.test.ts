@@ -119,6 +119,10 @@ test("passed descriptors go by their names, and only to the process that they ar
   assert.deepEqual(passed_descriptors({ ...env, LISTEN_PID: String(process.pid) }), named);
   for (const other of [{ ...env, LISTEN_PID: "1" }, env, {}, { LISTEN_PID: String(process.pid) }])
     assert.deepEqual(passed_descriptors(other), new Map());
+  const closed: number[] = [];
+  const twice = { LISTEN_FDS: "3", LISTEN_FDNAMES: "control:x:control", LISTEN_PID: String(process.pid) };
+  assert.equal(passed_descriptors(twice, (fd) => void closed.push(fd)).get("control"), 3, "the unit's own, which comes first");
+  assert.deepEqual(closed, [5]);
   assert.equal(passed_descriptors({ ...env, LISTEN_FDS: "1", LISTEN_PID: String(process.pid) }).size, 1);
 });
 

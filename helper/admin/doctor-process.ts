@@ -1,0 +1,103 @@
+/** The doctor's checks of what runs: the helper's answer, its privileges on every thread, its pid file and its control socket. */
+import { lstatSync, readdirSync, readFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { errno_of } from "../../shared/errors.js";
+import { pid_file_of, read_pid_file } from "../../shared/pid-file.js";
+import { VERSION } from "../../shared/protocol.js";
+import type { Config } from "../config.js";
+import { leftover_privileges, parse_status } from "../lockdown.js";
+import { distrust } from "../trusted-path.js";
+import { octal, ok, type Result, unknown, unless_wrong, wrong } from "./findings.js";
+
+/** What `lowport status --json` says. */
+export interface Answer {
+  readonly state: string;
+  readonly pid?: number;
+  readonly version?: string;
+  readonly auditSeq?: number;
+  readonly error?: { readonly code: string; readonly message: string };
+}
+
+/** Whether the helper answers, and is the version that is installed. */
+export function check_answer(answer: Answer, installed = VERSION): readonly Result[] {
+  const { state, pid, version, error } = answer;
+  if (state === "running" && version !== installed)
+    return [wrong(`version ${version} runs, and ${installed} is installed`, "restart it: apps keep their sockets")];
+  if (state === "running") return [ok(`lowport ${version} runs and answers, pid ${pid}`)];
+  if (state === "unreachable") return [unknown(error?.message ?? state, "sudo lowportd doctor")];
+  return [wrong(error?.message ?? state, "start it; its log says why it ended")];
+}
+
+/** Whether every thread has lost what it must, as the helper proves of itself when it starts. */
+export function check_privileges(pid: number | undefined, user: Config["user"]): readonly Result[] {
+  if (pid === undefined) return [unknown("no helper is running")];
+  let tids: string[];
+  try {
+    tids = readdirSync(`/proc/${pid}/task`);
+  } catch (error) {
+    if (errno_of(error) !== "ENOENT") throw error;
+    return [unknown(`process ${pid} cannot be seen`, "sudo lowportd doctor")];
+  }
+  const found: Result[] = [];
+  for (const tid of tids) {
+    const status = parse_status(readFileSync(`/proc/${pid}/task/${tid}/status`, "utf8"));
+    // Started by root, or unprivileged by an init: which of the two cannot be seen any more.
+    const [left = []] = [true, false]
+      .map((as_root) => leftover_privileges(status, user.uid, user.gid, Number(tid) === pid, as_root))
+      .toSorted((a, b) => a.length - b.length);
+    if (left.length > 0)
+      found.push(wrong(`thread ${tid} of process ${pid}: ${left.join(", ")}`, "restart it; if it stays, report it as a hole"));
+  }
+  return unless_wrong(
+    found,
+    `${tids.length} threads of process ${pid}, uid ${user.uid}: CAP_NET_BIND_SERVICE and nothing else, no_new_privs, seccomp`,
+  );
+}
+
+/** The pid file, which scripts signal by. @param installed as a service, which always has one */
+export function check_pid_file(socket: string, pid: number | undefined, installed: boolean): readonly Result[] {
+  const path = pid_file_of(socket);
+  const file = read_pid_file(path);
+  if (file === undefined) {
+    if (lstatSync(path, { throwIfNoEntry: false }) !== undefined)
+      return [wrong(`${path} holds no process id`, `rm ${path} and restart it`)];
+    return [installed && pid !== undefined ? wrong(`${path} is missing`, "restart it") : ok("there is none, and none is needed")];
+  }
+  const stats = lstatSync(path);
+  const found: Result[] = [];
+  if (stats.uid !== 0 || (stats.mode & 0o022) !== 0)
+    found.push(
+      wrong(
+        `${path} belongs to uid ${stats.uid}, mode ${octal(stats.mode)}: others than root decide whom root signals`,
+        `chown root:root ${path}; chmod 0644 ${path}`,
+      ),
+    );
+  if (!file.alive) found.push(wrong(`${path} names process ${file.pid}, which is no lowport helper`, `rm ${path} and start it`));
+  else if (pid !== undefined && pid !== file.pid)
+    found.push(wrong(`${path} names process ${file.pid}, and ${pid} answers`, "restart it"));
+  return unless_wrong(found, `${path} names process ${file.pid}`);
+}
+
+/** The control socket against the configuration. */
+export function check_socket({ path, gid, mode }: Config["socket"]): readonly Result[] {
+  const why = distrust(dirname(path));
+  if (why !== undefined) return [wrong(`${why}; others could put a socket of their own there`, "do so, and restart it")];
+  const stats = lstatSync(path, { throwIfNoEntry: false });
+  if (stats === undefined) return [wrong(`${path} is missing`, "restart it")];
+  if (!stats.isSocket()) return [wrong(`${path} is no socket`, "move it away and restart it")];
+  const found: Result[] = [];
+  if ((lstatSync(dirname(path)).mode & 0o022) !== 0)
+    found.push(wrong(`${dirname(path)} can be written by others than root`, `chmod go-w ${dirname(path)}`));
+  if (stats.uid !== 0 || stats.gid !== gid)
+    found.push(
+      wrong(`${path} belongs to ${stats.uid}:${stats.gid} and not to 0:${gid}`, `chown 0:${gid} ${path}, or restart it`),
+    );
+  if ((stats.mode & 0o777) !== mode)
+    found.push(
+      wrong(
+        `${path} has mode ${octal(stats.mode & 0o777)} and not ${octal(mode)}`,
+        `chmod ${octal(mode)} ${path}, or restart it`,
+      ),
+    );
+  return unless_wrong(found, `${path} belongs to 0:${gid}, mode ${octal(mode)}`);
+}
