@@ -1,21 +1,26 @@
 /**
  * The helper's part in a bind that the kernel refused to a program which knows nothing of lowport (register.ts). Node must
- * have its answer at once, so the event loop stands still until the helper has answered: well under a millisecond or two,
- * and TIMEOUT_MS at the very most. What the helper refuses stays Node's own error, with the helper's reason in its message.
+ * have its answer at once, so the event loop stands still until the helper has answered: a millisecond or two, some 30 more the
+ * first time, and TIMEOUT_MS at the very most. What the helper refuses stays Node's own error, with the helper's reason in its message.
  */
 import type { EventEmitter } from "node:events";
+import { createRequire } from "node:module";
 import { constants } from "node:os";
 import process from "node:process";
 import { MAX_HOLD_SECONDS } from "../shared/protocol.js";
 import { before_outcome } from "./attempt.js";
 import { LowportError } from "./errors.js";
-import { shared_client } from "./shared-client.js";
 import type { BoundSocket } from "./types.js";
 
 /** Milliseconds that a program stands still for a helper that does not answer. */
 const TIMEOUT_MS = 5_000;
 /** A result of Node's handles: the kernel refused. */
 export const REFUSED = -constants.errno.EACCES;
+
+/** Loaded at the first refusal: most programs that are preloaded (by NODE_OPTIONS, say) never need it. */
+function shared_client() {
+  return (createRequire(import.meta.url)("./shared-client.js") as typeof import("./shared-client.js")).shared_client();
+}
 
 /** What the program wants to bind. */
 export interface Wanted {

@@ -75,6 +75,9 @@ function make_handle(server: Server, address: Address, port: number, family: num
 }
 
 function patch_worker(): void {
+  process.once("disconnect", () => {
+    for (const server of unknown_to_cluster) server.close();
+  });
   const get_server = workers._getServer;
   workers._getServer = (server, query, done) =>
     get_server.call(cluster, server, query, (errno, shared) => {
@@ -93,11 +96,16 @@ function patch_worker(): void {
     });
 }
 
+interface Closable {
+  close(): unknown;
+  once(event: "close", call: () => void): unknown;
+}
+const unknown_to_cluster = new Set<Closable>();
+
 /** A worker that leaves its cluster closes what it listens on; of this socket the cluster does not know. */
-export function close_at_disconnect(server: { close(): unknown; once(event: "close", call: () => void): unknown }): void {
-  const close = () => server.close();
-  process.once("disconnect", close);
-  server.once("close", () => process.off("disconnect", close));
+export function close_at_disconnect(server: Closable): void {
+  unknown_to_cluster.add(server);
+  server.once("close", () => unknown_to_cluster.delete(server));
 }
 
 export function patch_net(): void {

@@ -4,8 +4,10 @@
  * than EACCES is not touched. So each piece of app runs twice, and must print the same.
  */
 import assert from "node:assert/strict";
+import { cpSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { enter_box, USERS } from "./box.js";
+import { enter_box, REPOSITORY, USERS } from "./box.js";
 import { all_leases } from "./client-app.js";
 import { start_helper } from "./helper-process.js";
 import { PlainApp, PRELOAD } from "./plain-app.js";
@@ -308,15 +310,19 @@ test("what is no server's bind is not the helper's: a connection from a low port
   );
 });
 
-test("it does no harm to be preloaded twice", async (t) => {
+test("it does no harm to be preloaded twice, also from two copies of the package", async (t) => {
   const helper = await start_helper(t);
+  const copy = "/run/second-copy";
+  for (const part of ["client", "shared"]) cpSync(join(REPOSITORY, "dist", part), join(copy, part), { recursive: true });
+  symlinkSync(join(REPOSITORY, "node_modules"), join(copy, "node_modules"));
+  writeFileSync(join(copy, "package.json"), '{ "type": "module" }');
   const app = PlainApp.start(
     t,
     USERS.alice,
     `${HEAD} watch(net.createServer()).unref().listen(PORT); watch(net.createServer()).listen(25);`,
     {
       args: ["80"],
-      flags: [...PRELOAD, "--require", "lowport/register"],
+      flags: [...PRELOAD, "--require", "lowport/register", "--import", join(copy, "client/register.js")],
       env: { NODE_OPTIONS: "--import=lowport/register" },
     },
   );

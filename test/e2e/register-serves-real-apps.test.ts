@@ -113,8 +113,8 @@ const clustered = (policy: string) => `import cluster from "node:cluster";
   }`;
 
 for (const policy of ["SCHED_RR", "SCHED_NONE"])
-  test(`a node:cluster app with four workers, ${policy}: all of them serve, and one lease is taken`, async (t) => {
-    await start_helper(t);
+  test(`a node:cluster app with four workers, ${policy}: all of them serve, and the primary alone asks`, async (t) => {
+    await start_helper(t, { rules: [{ ...WEB_RULE, share: false }] });
     const app = PlainApp.start(t, USERS.alice, clustered(policy));
     const said = await Promise.all([1, 2, 3, 4].map((nth) => app.said("listening", nth)));
     const pids = new Set(said.map((line) => line.split(" ")[0]));
