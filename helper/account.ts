@@ -21,6 +21,8 @@ export interface Account {
   turnedAwayAt: number;
 }
 
+/** Of a token: what sums of fractions may be off. Who has waited as long as was said has enough. */
+const ROUNDING = 1e-6;
 /** Accounts of users without connection or socket that are kept, so that a new connection does not mean a new bucket. */
 const KEEP_IDLE = 4096;
 
@@ -64,7 +66,7 @@ function fill(account: Account, limits: Limits): void {
  */
 export function take_tokens(account: Account, limits: Limits, cost = 1): number {
   fill(account, limits);
-  const enough = account.tokens >= 1;
+  const enough = account.tokens > 1 - ROUNDING;
   account.tokens = Math.max(account.tokens - cost, -limits.requestBurst);
   if (enough) return 0;
   const wait = Math.ceil(((1 - account.tokens) / limits.requestsPerSecond) * 1000);

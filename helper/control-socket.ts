@@ -30,9 +30,13 @@ function make_folder(folder: string): void {
     mkdirSync(folder);
     chmodSync(folder, 0o755); // whatever the umask is
   }
+  require_own(folder);
+}
+
+/** Not even a sticky folder of root's is: there anybody could put a socket of that name before us. */
+function require_own(folder: string): void {
   const why = distrust(folder);
   if (why !== undefined) throw new Error(why);
-  // Not even a sticky one: there anybody could put a socket of that name before us.
   if ((lstatSync(folder).mode & 0o022) !== 0) throw new Error(`${folder} can be written by others than root; chmod go-w it`);
 }
 
@@ -61,6 +65,8 @@ export function check_control_socket(fd: number, path: string, gid: number, mode
   const sockets = readFileSync("/proc/self/net/unix", "utf8").split("\n");
   if (!sockets.some((line) => line.split(/\s+/).slice(3).join(" ") === named))
     throw new Error("systemd passed a socket that does not listen there; run lowportd install again, and have one ListenStream=");
+  if (!existsSync(path)) throw new Error("has been removed; systemctl restart lowport.socket lowport.service makes it anew");
+  require_own(dirname(path));
   const stats = lstatSync(path);
   const is = `uid ${stats.uid}, gid ${stats.gid}, mode ${(stats.mode & 0o777).toString(8)}`;
   const wanted = `uid 0, gid ${gid}, mode ${mode.toString(8)}`;

@@ -17,6 +17,8 @@ import type { Systemd } from "./systemd.js";
 export interface Kept extends Binding {
   readonly id: string;
   readonly fd: number;
+  /** The process that had it last; it may have ended. */
+  readonly pid: number;
   readonly uid: number;
   readonly gid: number;
   readonly rule: string;
@@ -36,7 +38,7 @@ export class LeaseStore {
   #settled: Promise<void> | undefined;
 
   /** @param folder that only the helper can enter; undefined: nothing is kept */
-  constructor(systemd: Systemd, log: Log, folder = process.env["RUNTIME_DIRECTORY"]) {
+  constructor(systemd: Systemd, log: Log, folder: string | undefined) {
     this.#systemd = systemd;
     this.#folder = systemd.present ? folder : undefined;
     this.#log = log;
@@ -56,8 +58,8 @@ export class LeaseStore {
   update(lease: Lease): boolean {
     if (this.#folder === undefined) return false;
     const { id, protocol, address, port, ipv6Only, reusePort, backlog, peer, rule, also, hold, label, since } = lease;
-    const { uid, gid } = peer;
-    const known = { protocol, address, port, ipv6Only, reusePort, backlog, uid, gid, rule, also, hold, label, since };
+    const { pid, uid, gid } = peer;
+    const known = { protocol, address, port, ipv6Only, reusePort, backlog, pid, uid, gid, rule, also, hold, label, since };
     const file = join(this.#folder, id);
     try {
       writeFileSync(`${file}.new`, JSON.stringify(known));
@@ -107,8 +109,9 @@ export class LeaseStore {
         closeSync(fd);
       }
     }
+    const known = new Set(kept.map(({ id }) => id));
     for (const name of readdirSync(folder)) {
-      if (kept.some(({ id }) => id === name)) continue;
+      if (known.has(name) || !ID.test(name.replace(/\.new$/, ""))) continue;
       if (ID.test(name) && !passed.has(name)) on_lost(name, "systemd has no socket of it");
       rmSync(join(folder, name), { recursive: true, force: true });
     }

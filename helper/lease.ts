@@ -11,8 +11,8 @@ export type Holder = object;
 
 /** What a lease and its grant have in common. */
 interface Terms extends Binding {
-  /** To whom it is granted; a lease: to whom first. */
-  readonly peer: Peer;
+  /** To whom it is granted; a lease: to whom first, or who has resumed it. */
+  peer: Peer;
   readonly account: Account;
   /** The rule that allowed it, and under which it counts, whatever a reload renames. */
   readonly rule: string;

@@ -45,10 +45,10 @@ export class LeaseTable {
     tally(lease, 1);
   }
 
-  /** What its owner may change by asking again. */
-  #set_terms(lease: Lease, { hold, label }: Pick<Lease, "hold" | "label">): void {
-    if (lease.hold === hold && lease.label === label) return;
-    Object.assign(lease, { hold, label });
+  /** What its owner changes by asking again. */
+  #set_terms(lease: Lease, { hold, label, peer }: Pick<Lease, "hold" | "label" | "peer">): void {
+    if (lease.hold === hold && lease.label === label && lease.peer.pid === peer.pid) return;
+    Object.assign(lease, { hold, label, peer });
     this.#store?.update(lease);
   }
 
@@ -65,9 +65,13 @@ export class LeaseTable {
     return this.#bind(grant, own?.ipv6Only !== grant.ipv6Only);
   }
 
-  /** A lease of the same user on the same address; rather a held one, which is waiting for its owner. */
+  /**
+   * A lease of the same user on the same address; rather a held one, which is waiting for its owner, and of several (with
+   * reusePort) the one that this very process had.
+   */
   #find_own(grant: Grant): Lease | undefined {
     let active: Lease | undefined;
+    let held: Lease | undefined;
     for (const lease of this.#byPort.get(port_key(grant))) {
       if (lease.account !== grant.account || lease.address !== grant.address) continue;
       if (!still_usable(lease)) {
@@ -75,21 +79,21 @@ export class LeaseTable {
         if (lease.references.size === 0) this.end(lease, "its listener was shut down by its holder");
         continue;
       }
-      if (lease.references.size === 0) return lease;
-      active ??= lease;
+      if (lease.references.size > 0) active ??= lease;
+      else if (held === undefined || lease.peer.pid === grant.peer.pid) held = lease;
     }
-    return active;
+    return held ?? active;
   }
 
   #resume(lease: Lease, grant: Grant): Granted {
     require_same_options(lease, grant);
-    const { hold, label, held } = lease;
+    const { hold, label, peer, held } = lease;
     clearTimeout(lease.timer);
     this.#refer(lease, grant.holder);
     this.#set_terms(lease, grant);
     const undo = () => {
       this.#take_back(lease, grant.holder, () => {
-        this.#set_terms(lease, { hold, label });
+        this.#set_terms(lease, { hold, label, peer });
         this.#hold(lease, held);
       });
     };
@@ -101,10 +105,10 @@ export class LeaseTable {
     grant.check_quota();
     this.#refer(lease, grant.holder);
     tally(lease, 1);
-    const { hold, label } = lease;
-    this.#set_terms(lease, { hold: Math.max(hold, grant.hold), label });
+    const { hold, label, peer } = lease;
+    this.#set_terms(lease, { hold: Math.max(hold, grant.hold), label, peer });
     const undo = () => {
-      this.#set_terms(lease, { hold, label });
+      this.#set_terms(lease, { hold, label, peer });
       this.#take_back(lease, grant.holder, () => this.#lose_owner(lease));
     };
     return { lease, resumed: false, undo };

@@ -93,7 +93,7 @@ async function main(): Promise<void> {
 
   // 7. Leases that systemd has kept from the helper before; the start is on record before anything is served.
   const systemd = step(EXIT.bug, "lowportd", () => new Systemd());
-  const store = new LeaseStore(systemd, log);
+  const store = new LeaseStore(systemd, log, control === undefined ? undefined : process.env["RUNTIME_DIRECTORY"]);
   const lost: AuditRecord[] = [];
   const on_lost = (lease: string, reason: string) => lost.push({ event: "lease-end", lease, reason });
   const kept = step(EXIT.bug, "lowportd: runtime folder", () => store.take_back(passed, on_lost));
@@ -117,8 +117,8 @@ async function main(): Promise<void> {
   no_debugger();
   server.start(kept);
   handle_signals(file, config, audit, server, systemd, log);
-  log.info({ socket: path, rules: config.policy.rules.length, codeGeneration: !process.execArgv.includes(NO_CODE) }, "ready");
   if (options.syslog) leave_stderr();
+  log.info({ socket: path, rules: config.policy.rules.length, codeGeneration: !process.execArgv.includes(NO_CODE) }, "ready");
   systemd.notify(`READY=1\nSTATUS=${server.load}`);
   systemd.start_watchdog(() => server.load);
   if (readyFd !== undefined)

@@ -10,6 +10,8 @@ import type { Peer } from "./policy.js";
 /** Supplementary groups of a peer: they stand in each of its audit records. The kernel lets a user have 65,536. */
 export const MAX_GROUPS = 1024;
 const ALL_IDS = 4_294_967_295;
+/** What the kernel has unless somebody changes it. */
+const USUAL_OVERFLOW_ID = 65_534;
 
 /** The overflow id of a kind ("uid" or "gid") if some id is not mapped here, else undefined. */
 export function overflow_id(kind: "uid" | "gid", read = (file: string) => readFileSync(file, "utf8")): number | undefined {
@@ -18,7 +20,12 @@ export function overflow_id(kind: "uid" | "gid", read = (file: string) => readFi
     .split("\n")
     .map((line) => line.trim().split(/\s+/).map(Number));
   const mapped = ranges.reduce((sum, [, , length = 0]) => sum + length, 0);
-  return mapped >= ALL_IDS ? undefined : Number(read(`/proc/sys/kernel/overflow${kind}`));
+  if (mapped >= ALL_IDS) return undefined;
+  try {
+    return Number(read(`/proc/sys/kernel/overflow${kind}`));
+  } catch {
+    return USUAL_OVERFLOW_ID; // hidden in a sandbox (ProcSubset=pid)
+  }
 }
 
 let overflow: { uid: number | undefined; gid: number | undefined } | undefined;

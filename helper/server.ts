@@ -80,8 +80,8 @@ export class Server implements ConnectionEvents {
 
   /** @param kept leases of the helper before, to be held for their owners */
   start(kept: readonly Kept[] = []): void {
-    for (const { uid, gid, since, ...terms } of kept) {
-      const peer = { pid: 0, uid, gid, groups: [] };
+    for (const { pid, uid, gid, since, ...terms } of kept) {
+      const peer = { pid, uid, gid, groups: [] };
       const account = this.#accounts.of(uid, this.#world.config.limits);
       const own = { peer, account, since: new Date(since), references: new Map(), timer: undefined };
       this.leases.restore({ ...terms, ...own });

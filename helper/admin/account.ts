@@ -9,6 +9,14 @@ import { find_program, must_run, run_program } from "./programs.js";
 import { ACCOUNT, type Settings } from "./settings.js";
 import { Refusal } from "./standing.js";
 
+/** The users of a passwd(5) text whose primary group that is, which the group's own entry does not list. */
+export function primary_members(passwd: string, gid: number): string[] {
+  return passwd.split("\n").flatMap((line) => {
+    const [name = "", , , group] = line.split(":");
+    return group === String(gid) && name !== ACCOUNT ? [name] : [];
+  });
+}
+
 /** An entry of passwd(5). */
 export interface UserEntry {
   readonly uid: number;
@@ -63,6 +71,12 @@ function look_up<T>(call: () => T): T | undefined {
 export const find_user_entry = (name: string) => look_up<UserEntry>(() => load_posix().getpwnam(name));
 export const find_group_entry = (name: string) => look_up<GroupEntry>(() => load_posix().getgrnam(name));
 
+/** With those whose primary group it is. */
+function all_members(group: GroupEntry): GroupEntry {
+  const passwd = look_up(() => readFileSync("/etc/passwd", "utf8")) ?? "";
+  return { gid: group.gid, members: [...new Set([...group.members, ...primary_members(passwd, group.gid)])] };
+}
+
 function read_login_defs(): string {
   return look_up(() => readFileSync("/etc/login.defs", "utf8")) ?? "";
 }
@@ -112,7 +126,9 @@ export function plan_account(settings: Settings, before: Made, sysusers: boolean
   const bad_user = wants_user && user !== undefined ? judge_user(user, last_system_id(login_defs, "UID")) : undefined;
   if (bad_user !== undefined) throw in_use("user", bad_user);
   const bad_group =
-    wants_group && group !== undefined ? judge_group(group, last_system_id(login_defs, "GID"), before.group) : undefined;
+    wants_group && group !== undefined
+      ? judge_group(all_members(group), last_system_id(login_defs, "GID"), before.group)
+      : undefined;
   if (bad_group !== undefined) throw in_use("group", bad_group);
 
   const changes: Change[] = [];

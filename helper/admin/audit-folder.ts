@@ -19,46 +19,37 @@ import { dirname, join } from "node:path";
 import { distrust } from "../trusted-path.js";
 import { find_group_entry, find_user_entry } from "./account.js";
 import type { Change } from "./changes.js";
-import { look_at, Refusal, remove_tree } from "./standing.js";
+import { look_at, Refusal, remove_tree, with_folder } from "./standing.js";
 
 /** The folder that install cares for; another one in the configuration is the admin's. */
 export const AUDIT_FOLDER = "/var/log/lowport";
 const READERS = "adm";
 const MODE = 0o2750;
-const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
+const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
 
-function with_open<T>(path: string, flags: number, work: (fd: number) => T): T {
-  const fd = openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | flags);
-  try {
-    return work(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-/** Changes who owns the files of the folder that `from` owns; all else in it stays as it is. */
-function chown_files(from: number, to: number): void {
-  for (const name of readdirSync(AUDIT_FOLDER)) {
-    if (!look_at(join(AUDIT_FOLDER, name))?.isFile()) continue;
-    with_open(join(AUDIT_FOLDER, name), 0, (fd) => {
+/** Changes who owns the folder, and the files in it that `from` owns; all else in it stays as it is. */
+function change_owner(from: number, to: number, gid: number): void {
+  with_folder(AUDIT_FOLDER, (folder, at) => {
+    const take = () => {
+      fchownSync(folder, to, gid);
+      fchmodSync(folder, MODE);
+    };
+    if (to === 0) take(); // root first: then nobody changes what is in it
+    for (const name of readdirSync(at)) {
+      if (!lstatSync(join(at, name)).isFile()) continue;
+      const fd = openSync(join(at, name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
       const stats = fstatSync(fd);
       if (stats.isFile() && stats.nlink === 1 && stats.uid === from) fchownSync(fd, to, stats.gid);
-    });
-  }
+      closeSync(fd);
+    }
+    take(); // changing an owner clears setgid
+  });
 }
 
-const chown_folder = (uid: number, gid: number) =>
-  with_open(AUDIT_FOLDER, O_DIRECTORY, (fd) => {
-    fchownSync(fd, uid, gid);
-    fchmodSync(fd, MODE);
-  });
-
-/** Gives folder and files to root, the folder first: then nobody changes what is in it. */
+/** Gives folder and files to root. */
 export function give_to_root(): void {
   const { uid, gid } = lstatSync(AUDIT_FOLDER);
-  if (uid === 0) return;
-  chown_folder(0, gid);
-  chown_files(uid, 0);
+  if (uid !== 0) change_owner(uid, 0, gid);
 }
 
 /** Removes the folder and the log. */
@@ -84,7 +75,7 @@ export function plan_audit_folder(folder: string, user: string): Change | undefi
       says: `make the folder ${AUDIT_FOLDER} (${user}:${READERS}, 2750)`,
       apply: () => {
         mkdirSync(AUDIT_FOLDER, 0o700);
-        chown_folder(to(), readers());
+        change_owner(0, to(), readers());
       },
       undo: () => {
         if (look_at(AUDIT_FOLDER) !== undefined) remove_log(); // of a helper that nobody has asked yet
@@ -99,10 +90,7 @@ export function plan_audit_folder(folder: string, user: string): Change | undefi
   if ((stats.mode & 0o022) !== 0) throw new Refusal(`${AUDIT_FOLDER} can be written by others than root; chmod go-w it`);
   return {
     says: `hand ${AUDIT_FOLDER} and the log in it over to ${user}`,
-    apply: () => {
-      chown_files(0, to());
-      chown_folder(to(), readers());
-    },
+    apply: () => change_owner(0, to(), readers()),
     undo: () => {
       give_to_root();
       chmodSync(AUDIT_FOLDER, stats.mode & 0o7777);

@@ -30,12 +30,16 @@ export interface Init {
   detect(): boolean;
   is_enabled(): Promise<boolean>;
   is_running(): Promise<boolean>;
+  /** Whether a service that was started has failed already; its start may be tried again and again. */
+  is_failing(): Promise<boolean>;
+  /** The last words of the helper since it was started, as far as they are kept. */
+  last_words(): Promise<string>;
   /** Tells the init that its files have changed. */
   read_again(): Promise<void>;
   enable(): Promise<void>;
   disable(): Promise<void>;
   start(): Promise<void>;
-  /** @param all the socket unit too, which clients would notice */
+  /** @param all the socket unit too, which clients that connect meanwhile would notice */
   restart(all: boolean): Promise<void>;
   reload(): Promise<void>;
   stop(): Promise<void>;
@@ -65,17 +69,24 @@ async function missing_programs(...names: string[]): Promise<string | undefined>
     : "setpriv of util-linux is missing (Debian: apt-get install util-linux; Alpine: apk add setpriv)";
 }
 
-/** Starts or restarts units; a failure is told in the helper's own words, for systemctl only says where they are. */
-async function start_units(verb: "start" | "restart", ...units: string[]): Promise<void> {
-  const begun = Math.floor(Date.now() / 1000);
-  const { code, output } = await run_program("systemctl", [verb, ...units]);
+/** The helper's own last words, for systemctl only says where they are. */
+async function read_journal(since: number): Promise<string> {
+  const own = ["_SYSTEMD_UNIT=lowport.service", "_TRANSPORT=stdout", `--since=@${since}`];
+  return (await run_program("journalctl", [...own, "--lines=3", "--output=cat", "--quiet", "--no-pager"])).output;
+}
+
+/** Seconds since 1970 when units were started last. */
+let started = 0;
+
+/** Starts units again, in one job, over which systemd keeps the leases' sockets. */
+async function start_units(...units: string[]): Promise<void> {
+  started = Math.floor(Date.now() / 1000);
+  const { code, output } = await run_program("systemctl", ["restart", ...units]);
   if (code === 0) return;
-  const its_own = ["_SYSTEMD_UNIT=lowport.service", "_TRANSPORT=stdout", `--since=@${begun}`];
-  const { output: said } = await run_program("journalctl", [...its_own, "--lines=3", "--output=cat", "--quiet", "--no-pager"]);
-  const kept =
-    verb === "start" ? "" : ` If it is what systemd keeps for it: systemctl stop ${UNITS.join(" ")} drops that, and all leases.`;
+  const said = await read_journal(started);
   const why = said === "" ? "" : ` It said: ${said}.`;
-  throw new Error(`systemctl ${verb} ${units.join(" ")}: exit ${code}: ${output.split("\n")[0]}${why}${kept}`);
+  const kept = ` If it cannot start with what systemd keeps for it: systemctl stop ${UNITS.join(" ")} drops that, and all leases.`;
+  throw new Error(`systemctl restart ${units.join(" ")}: exit ${code}: ${output.split("\n")[0]}${why}${kept}`);
 }
 
 const systemd: Init = {
@@ -87,18 +98,27 @@ const systemd: Init = {
   detect: () => existsSync("/run/systemd/system"),
   is_enabled: () => succeeds("systemctl", "is-enabled", "--quiet", ...UNITS),
   is_running: () => succeeds("systemctl", "is-active", "--quiet", "lowport.service"),
+  is_failing: async () => {
+    const { output } = await run_program("systemctl", ["show", "--property=NRestarts,ActiveState", "lowport.service"]);
+    return /^NRestarts=[1-9]|^ActiveState=failed/m.test(output);
+  },
+  last_words: () => read_journal(started),
   read_again: () => run("systemctl", "daemon-reload"),
   enable: () => run("systemctl", "enable", "--quiet", ...UNITS),
   disable: async () => {
     await run_program("systemctl", ["disable", "--quiet", ...UNITS]); // fails for a unit whose file is gone
     for (const link of UNIT_LINKS) if (look_at(link) !== undefined) rmSync(link);
   },
-  start: () => start_units("start", ...UNITS),
-  restart: async (all) => {
-    if (!all) return start_units("restart", "lowport.service");
-    await run("systemctl", "stop", ...UNITS);
-    await start_units("start", ...UNITS);
+  start: async () => {
+    await run_program("systemctl", ["reset-failed", ...UNITS]); // which fails if there is nothing to reset
+    try {
+      await start_units(...UNITS); // a socket unit can be active though its socket is gone
+    } catch {
+      await systemd.stop(); // it may have been in the middle of a start of its own
+      await start_units(...UNITS);
+    }
   },
+  restart: (all) => start_units(...(all ? UNITS : ["lowport.service"])),
   reload: () => run("systemctl", "reload", "lowport.service"),
   stop: async () => {
     const { output } = await run_program("systemctl", ["stop", ...UNITS]); // fails for a unit that systemd has not loaded
@@ -118,6 +138,8 @@ const openrc: Init = {
   detect: () => existsSync("/run/openrc") && find_program("openrc-run") !== undefined,
   is_enabled: async () => existsSync(RUNLEVEL_LINK),
   is_running: async () => has_script() && succeeds("rc-service", "lowport", "status"),
+  is_failing: async () => false, // its start has waited until it serves
+  last_words: async () => "",
   read_again: () => run("rc-update", "-u"),
   enable: () => run("rc-update", "add", "lowport", "default"),
   disable: async () => {
@@ -161,6 +183,8 @@ const sysv: Init = {
   detect: () => existsSync("/etc/init.d") && LINKERS.some(({ program }) => find_program(program) !== undefined),
   is_enabled: async () => is_linked(),
   is_running: async () => has_script() && succeeds(SCRIPT, "status"),
+  is_failing: async () => false, // its start has waited until it serves
+  last_words: async () => "",
   read_again: async () => undefined,
   enable: () => run(find_linker().program, ...find_linker().enable),
   disable: () => run(find_linker().program, ...find_linker().disable),

@@ -7,13 +7,14 @@ import { resolve } from "node:path";
 import { message_of } from "../../shared/errors.js";
 import { EXIT, VERSION } from "../../shared/protocol.js";
 import { die } from "../command-line.js";
+import { load_posix } from "../posix.js";
 import { type Allowed, parse_allow } from "./allow.js";
 import { read_options } from "./arguments.js";
 import { make_changes } from "./changes.js";
 import { find_init, INIT_NAMES, init_of, refuse_init } from "./inits.js";
 import { is_installed, refuse_if_newer } from "./newer.js";
 import { next_steps } from "./next-steps.js";
-import { refuse_node } from "./node.js";
+import { find_node, judge_file } from "./node.js";
 import { clean_up, plan_install } from "./plan.js";
 import { lock_installs, read_record } from "./record.js";
 import { type Outcome, run_and_report, Usage } from "./report.js";
@@ -31,6 +32,11 @@ const OPTIONS = {
 
 function read_allowed(words: readonly string[]): Allowed[] {
   try {
+    load_posix(); // names are looked up by it
+  } catch (error) {
+    throw new Refusal(message_of(error));
+  }
+  try {
     return words.map(parse_allow);
   } catch (error) {
     throw new Usage(message_of(error));
@@ -47,7 +53,7 @@ export async function install(args: readonly string[]): Promise<never> {
     if (options.init !== undefined && !INIT_NAMES.some((name) => name === options.init))
       throw new Usage(`--init is one of ${INIT_NAMES.join(", ")}`);
     const allowed = read_allowed(options.allow ?? []);
-    const node = options.node === undefined ? process.execPath : resolve(options.node);
+    const node = options.node === undefined ? process.execPath : find_node(resolve(options.node));
 
     // 2. No other install runs, and what one left that was killed is gone.
     if (!options["dry-run"]) {
@@ -62,9 +68,10 @@ export async function install(args: readonly string[]): Promise<never> {
       throw new Refusal(`lowport is installed for ${before.init}; run lowportd uninstall first`);
     if (options.hardened && init.hardened === undefined) throw new Usage(`--hardened is for systemd, and this is ${init.name}`);
     await refuse_init(init);
-    const notes = await refuse_node(node);
+    const { version, notes } = await judge_file(node);
     const sources = gather_sources(node);
-    if (is_installed() && options.node === undefined) refuse_if_newer(sources);
+    const nothing_else = options.node === undefined && allowed.length === 0 && !options.hardened;
+    if (is_installed() && nothing_else) refuse_if_newer(sources);
 
     // 4. What differs.
     const { changes, settings, release } = await plan_install(init, options.hardened, sources, allowed, before);
@@ -73,14 +80,17 @@ export async function install(args: readonly string[]): Promise<never> {
       for (const change of changes) if (change.apply !== undefined) say(change.says);
       return { result: changes.length === 0 ? "already installed and running" : "nothing was changed (--dry-run)", next };
     }
-    if (changes.length === 0) return { result: `lowport ${VERSION} is already installed and running`, next };
+    if (changes.length === 0)
+      return { result: `lowport ${VERSION} is already installed and running, with Node ${version}`, next };
 
     // 5. All of it, or nothing.
     const faults = await make_changes(changes, stop, say);
-    return {
-      result: `lowport ${VERSION} is ${before === undefined ? "installed" : "up to date"} (${release}), enabled and running`,
-      next,
-      faults,
-    };
+    const what =
+      before === undefined
+        ? `installed (${release})`
+        : before.release === release
+          ? `up to date (${release})`
+          : `up to date: upgraded from ${before.release} to ${release}`;
+    return { result: `lowport ${VERSION} is ${what}, with Node ${version}, enabled and running`, next, faults };
   });
 }

@@ -14,6 +14,13 @@ import { Refusal } from "./standing.js";
 /** Where `npm install --global` puts packages, by the prefix of its Node. */
 const PREFIXES = ["/usr/local", "/usr"];
 
+/** The programs of lowport that npm has installed. */
+export function npm_programs(prefixes: readonly string[] = PREFIXES): string[] {
+  return prefixes
+    .map((prefix) => join(prefix, "lib/node_modules/lowport"))
+    .filter((folder) => existsSync(join(folder, "package.json")));
+}
+
 /** Whether this is the installed program, and not one that is to be installed. */
 export const is_installed = (program = PROGRAM): boolean => program.startsWith(`${LIBRARY}/`);
 
@@ -31,10 +38,8 @@ function is_other(node: string, program: string, sources: readonly Source[]): bo
 
 /** @param sources of the installed program. @throws Refusal if npm has another one, with the command that installs that */
 export function refuse_if_newer(sources: readonly Source[], prefixes: readonly string[] = PREFIXES): void {
-  for (const prefix of prefixes) {
-    const program = join(prefix, "lib/node_modules/lowport");
-    if (!existsSync(join(program, "package.json"))) continue;
-    const beside = join(prefix, "bin/node");
+  for (const program of npm_programs(prefixes)) {
+    const beside = join(program, "../../../bin/node");
     const node = existsSync(beside) ? beside : process.execPath;
     const other = is_other(node, program, sources);
     if (other === false) continue;

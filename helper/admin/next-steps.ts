@@ -1,5 +1,5 @@
 /** What the admin has to do after an install: who may ask the helper is a matter of a group, and of logging in again. */
-import { DEFAULT_SOCKET } from "../../shared/protocol.js";
+import { DEFAULT_SOCKET, VERSION } from "../../shared/protocol.js";
 import { find_group_entry, find_user_entry } from "./account.js";
 import type { Allowed } from "./allow.js";
 import { install_command, is_installed } from "./newer.js";
@@ -20,9 +20,14 @@ export function missing_members(allowed: readonly Allowed[], group: string): str
   });
 }
 
+/** A new one that npm has installed. */
+const BY_NPM = 'sudo "$(npm root --global)/lowport/dist/helper/main.js" install';
+
 /** How the next upgrade begins: by the new program's own path, because sudo finds the installed one first. */
 function how_to_upgrade(): string {
-  const how = is_installed() ? "sudo NODE FOLDER/dist/helper/main.js install" : install_command(process.execPath, PROGRAM);
+  if (is_installed())
+    return `this was the installed lowport ${VERSION} itself; to upgrade it or its Node, run the new one by its path: ${BY_NPM}`;
+  const how = install_command(process.execPath, PROGRAM);
   return `lowport has copies of its own of this program and of Node; to upgrade either, put the new one in its place and run ${how}`;
 }
 

@@ -2,8 +2,10 @@
  * What an install has to change here, found out without changing anything. The order is that of the changes: first the record of
  * what is going to be there, last the service, so that it starts when all else is right.
  */
+import { readdirSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { NODE_FLAGS } from "../../shared/node-flags.js";
+import { pid_file_of } from "../../shared/pid-file.js";
 import { DEFAULT_CONFIG, VERSION } from "../../shared/protocol.js";
 import { plan_account, SYSUSERS } from "./account.js";
 import type { Allowed } from "./allow.js";
@@ -14,9 +16,9 @@ import { find_program } from "./programs.js";
 import { type InstallRecord, note_file, RECORD } from "./record.js";
 import { copy_release, list_releases, name_release, remove_releases, remove_unfinished, try_release } from "./release.js";
 import { plan_service } from "./service.js";
-import { CONFIG_FILES, plan_settings, RULES_FOLDER, type Settings } from "./settings.js";
+import { CONFIG_FILES, plan_settings, RULES_FOLDER, type Settings, STAGE } from "./settings.js";
 import { LIBRARY, PROGRAM, type Source } from "./sources.js";
-import { look_at, remove_leftovers } from "./standing.js";
+import { look_at, remove_leftovers, remove_tree } from "./standing.js";
 import { Plan, type Target } from "./targets.js";
 
 /** Files that are the same for every init: where they are in the program, and where they go. */
@@ -51,6 +53,8 @@ export function clean_up(): void {
   remove_unfinished();
   const links = [...LINKS.map(({ path }) => path), join(LIBRARY, "current")];
   remove_leftovers([...KNOWN_FILES, ...links, RECORD, ...CONFIG_FILES]);
+  for (const name of readdirSync(dirname(STAGE)))
+    if (join(dirname(STAGE), name).startsWith(STAGE)) remove_tree(join(dirname(STAGE), name));
 }
 
 /** The files outside of the release that are to be as install writes them. */
@@ -61,6 +65,7 @@ function wanted_files(init: Init, settings: Settings, sysusers: boolean, hardene
       PROGRAM: join(LIBRARY, "current"),
       NODE_FLAGS: NODE_FLAGS.join(" "),
       USER: settings.user,
+      PID_FILE: pid_file_of(settings.socket),
       AUDIT_FOLDER: dirname(settings.auditLog),
       AUDIT_LOG: settings.auditLog,
       ROTATE: init.rotate,
@@ -135,7 +140,7 @@ export async function plan_install(
   for (const { path, to } of LINKS) switched.link(path, to, (old) => is_ours(path, old));
   const changed = new Set(files.filter((file) => !is_sysusers(file) && switched.file(file)).map(({ path }) => path));
   for (const { path } of before?.files ?? []) if (!files.some((file) => file.path === path)) switched.no_file(path);
-  const service = await plan_service(init, settings, { program: new_release, rules: new_rules, files: changed });
+  const service = await plan_service(init, settings, { program: new_release, rules: new_rules, files: changed }, before?.socket);
 
   const folders = [...new Set([...(before?.folders ?? []), ...first.folders, ...rest.folders, ...switched.folders])];
   const record: InstallRecord = {

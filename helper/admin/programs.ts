@@ -5,7 +5,8 @@
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { accessSync, closeSync, constants, fstatSync, openSync, readSync, rmSync } from "node:fs";
+import { accessSync, closeSync, constants, fstatSync, mkdtempSync, openSync, readSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const FOLDERS = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -35,11 +36,12 @@ export interface Ended {
 
 /** A file without a name: a pipe would be kept open by a daemon that the program leaves behind. */
 function open_output(): number {
-  const path = `/run/.lowport-output-${process.pid}`;
-  rmSync(path, { force: true });
-  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600);
-  rmSync(path);
-  return fd;
+  const folder = mkdtempSync(process.getuid?.() === 0 ? "/run/lowport-output-" : join(tmpdir(), "lowport-output-"));
+  try {
+    return openSync(join(folder, "output"), constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 /** Runs a program to its end. @param file a name that find_program finds, or an absolute path. @throws if it cannot be started */

@@ -1,6 +1,6 @@
 /** How the service gets from what it was to what it shall be: enabled, and running what is installed. And how it gets back. */
-import { closeSync, constants, openSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { closeSync, constants, openSync, readdirSync, rmdirSync, rmSync } from "node:fs";
+import { dirname } from "node:path";
 import { native } from "../../shared/native.js";
 import { pid_file_of, read_pid_file } from "../../shared/pid-file.js";
 import { DEFAULT_SOCKET } from "../../shared/protocol.js";
@@ -24,9 +24,15 @@ export interface Differences {
 /** The folders of the socket and the pid file must be root's alone, or others could put theirs there. @throws Refusal */
 function refuse_socket(socket: string): void {
   for (const folder of [RUN_FOLDER, dirname(socket)]) missing_folders(folder);
-  look_at_file(join(RUN_FOLDER, "lowport.pid"));
+  look_at_file(pid_file_of(socket));
   const stats = look_at(socket);
   if (stats !== undefined && !stats.isSocket()) throw new Refusal(`${socket} is there already and is no socket; move it away`);
+}
+
+/** Removes a socket that nobody listens on, and its lock. */
+export function remove_socket(socket: string): void {
+  for (const path of [socket, `${socket}.lock`]) rmSync(path, { force: true });
+  if (readdirSync(dirname(socket)).length === 0) rmdirSync(dirname(socket));
 }
 
 /** What systemd has kept for the helper may be what it cannot start with. */
@@ -54,13 +60,15 @@ export async function plan_service(
   init: Init,
   { socket }: Settings,
   { program, rules, files }: Differences,
+  old_socket = socket,
 ): Promise<{ before: Change[]; after: Change[] }> {
   refuse_socket(socket);
   const own = files_of(init).filter(({ path }) => files.has(path));
   const running = await init.is_running();
   if (!running) refuse_stranger(init, socket);
-  const status = running ? await ask_status(socket) : undefined;
+  const status = running ? await ask_status(old_socket) : undefined;
   const restarts = running && (program || own.length > 0 || status === undefined);
+  const all = look_at(old_socket) === undefined || own.some(({ path }) => path.endsWith(".socket"));
   const before: Change[] = [];
   const after: Change[] = [];
 
@@ -79,8 +87,8 @@ export async function plan_service(
     before.unshift({
       says: "restart the service of before",
       undo: async () => {
-        await init.restart(own.some(({ path }) => path.endsWith(".socket"))).catch(() => restart_from_nothing(init));
-        if (status !== undefined) await wait_until(socket, () => true, "the service of before was restarted");
+        await init.restart(all).catch(() => restart_from_nothing(init));
+        if (status !== undefined) await wait_until(old_socket, () => true, { what: "the service of before was restarted", init });
       },
     });
   if (!(await init.is_enabled()))
@@ -89,8 +97,8 @@ export async function plan_service(
     after.push({
       says: "restart lowport, and wait until it answers",
       apply: async (stop) => {
-        await init.restart(own.some(({ path }) => path.endsWith(".socket")));
-        await wait_until(socket, ({ pid }) => pid !== status?.pid, "lowport was restarted", stop);
+        await init.restart(all);
+        await wait_until(socket, ({ pid }) => pid !== status?.pid, { what: "lowport was restarted", init, stop });
       },
     });
   else if (!running)
@@ -98,7 +106,7 @@ export async function plan_service(
       says: "start lowport, and wait until it answers",
       apply: async (stop) => {
         await init.start();
-        await wait_until(socket, () => true, "lowport was started", stop);
+        await wait_until(socket, () => true, { what: "lowport was started", init, stop });
       },
       undo: () => init.stop(),
     });
@@ -109,9 +117,15 @@ export async function plan_service(
       apply: async (stop) => {
         await init.reload();
         const changed = ({ policyLoadedAt }: { policyLoadedAt: string }) => policyLoadedAt !== status?.policyLoadedAt;
-        await wait_until(socket, changed, "lowport was told to reload", stop);
+        await wait_until(socket, changed, { what: "lowport was told to reload", init, stop });
       },
     });
   }
+  if (old_socket !== socket && look_at(old_socket)?.isSocket() === true)
+    after.push({
+      says: `remove ${old_socket}, where nobody listens any more`,
+      apply: () => undefined,
+      finish: () => remove_socket(old_socket),
+    });
   return { before, after };
 }

@@ -2,6 +2,7 @@
 
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
+import type { Init } from "./inits.js";
 import { run_program } from "./programs.js";
 import { PROGRAM } from "./sources.js";
 
@@ -15,37 +16,49 @@ export interface Status {
   readonly policyLoadedAt: string;
 }
 
-/** @returns undefined if no helper answers on that socket */
-export async function ask_status(socket: string): Promise<Status | undefined> {
-  const { code, output } = await run_program(process.execPath, [
-    join(PROGRAM, "dist/client/cli.js"),
-    "status",
-    "--json",
-    "--socket",
-    socket,
-  ]);
-  if (code !== 0) return undefined;
+/** @returns as text, why no helper answers on that socket */
+async function ask(socket: string): Promise<Status | string> {
+  const cli = join(PROGRAM, "dist/client/cli.js");
+  const { code, output } = await run_program(process.execPath, [cli, "status", "--json", "--socket", socket]);
   try {
-    const status = JSON.parse(output) as Partial<Status>;
-    return typeof status.pid === "number" ? (status as Status) : undefined;
+    const { pid, policyLoadedAt, error } = JSON.parse(output.split("\n")[0] ?? "") as Partial<Status> & {
+      error?: { message?: string };
+    };
+    if (code === 0 && typeof pid === "number" && policyLoadedAt !== undefined) return { pid, policyLoadedAt };
+    return error?.message ?? output;
   } catch {
-    return undefined;
+    return output;
   }
 }
 
-/** Waits until the helper answers as wanted. @throws Error if it does not in time, or if `stop` is aborted */
-export async function wait_until(
-  socket: string,
-  wanted: (status: Status) => boolean,
-  what: string,
-  stop?: AbortSignal,
-): Promise<Status> {
+/** @returns undefined if no helper answers on that socket */
+export async function ask_status(socket: string): Promise<Status | undefined> {
+  const status = await ask(socket);
+  return typeof status === "string" ? undefined : status;
+}
+
+/** What a wait is for, and who knows why it is in vain. */
+export interface Wait {
+  readonly what: string;
+  readonly init: Pick<Init, "is_failing" | "last_words">;
+  readonly stop?: AbortSignal;
+}
+
+/** Waits until the helper answers as wanted. @throws Error if it does not in time, has failed, or if `stop` is aborted */
+export async function wait_until(socket: string, wanted: (status: Status) => boolean, { what, init, stop }: Wait): Promise<void> {
   const end = performance.now() + LIMIT_MS;
   for (;;) {
-    const status = await ask_status(socket);
-    if (status !== undefined && wanted(status)) return status;
+    const status = await ask(socket);
+    if (typeof status !== "string" && wanted(status)) return;
     stop?.throwIfAborted();
-    if (performance.now() > end) throw new Error(`${what}: no answer on ${socket} within ${LIMIT_MS / 1000} s`);
+    const late = performance.now() > end;
+    if (late || (await init.is_failing())) {
+      const why = typeof status === "string" ? status : "it still is the one before";
+      const said = await init.last_words();
+      throw new Error(
+        `${what}: ${late ? `not within ${LIMIT_MS / 1000} s` : "it failed"}: ${why}${said === "" ? "" : ` It said: ${said}`}`,
+      );
+    }
     await pause(PAUSE_MS);
   }
 }

@@ -21,6 +21,8 @@ export const RULES_FOLDER = join(dirname(DEFAULT_CONFIG), "rules.d");
 const OWN_RULES = join(RULES_FOLDER, "50-install.json");
 /** Files of the configuration that install may write. */
 export const CONFIG_FILES: readonly string[] = [DEFAULT_CONFIG, OWN_RULES];
+/** How a folder begins in which a configuration is judged. */
+export const STAGE = "/run/lowport-config-";
 /** An id that stands for an account which install has yet to make. */
 const NOT_YET = 65_534;
 /** What can be written into units and scripts without quoting. */
@@ -104,7 +106,7 @@ function absent_accounts(main: Json): Json {
 function judge(texts: ReadonlyMap<string, string>): Omit<Settings, "files"> {
   const main = parse(DEFAULT_CONFIG, texts.get(DEFAULT_CONFIG) ?? "");
   const absent = is_object(main) ? absent_accounts(main) : {};
-  const stage = mkdtempSync("/run/lowport-config-");
+  const stage = mkdtempSync(STAGE);
   try {
     const in_stage = (path: string) => join(stage, path.slice(dirname(DEFAULT_CONFIG).length));
     mkdirSync(in_stage(RULES_FOLDER));
@@ -128,6 +130,17 @@ function judge(texts: ReadonlyMap<string, string>): Omit<Settings, "files"> {
   }
 }
 
+/** The daemon reads it as its own user, at its start or at SIGHUP. @throws Refusal */
+function refuse_unreadable(paths: Iterable<string>, gid: number | undefined): void {
+  for (const path of paths) {
+    const stats = look_at(path);
+    if (stats === undefined) continue;
+    const bits = stats.isDirectory() ? 0o5 : 0o4;
+    if ((stats.mode & bits) === bits || (stats.gid === gid && ((stats.mode >> 3) & bits) === bits)) continue;
+    throw new Refusal(`${path} cannot be read by the helper's user; chmod o+r${bits === 5 ? "x" : ""} it`);
+  }
+}
+
 /** @throws ConfigFault if the configuration, with what is to be added, is not one that the daemon would take */
 export function plan_settings(wanted: readonly Allowed[]): Settings {
   const texts = read_present();
@@ -136,6 +149,7 @@ export function plan_settings(wanted: readonly Allowed[]): Settings {
   for (const value of [settings.user, settings.group, settings.socket, settings.auditLog])
     if (!PLAIN.test(value))
       throw new Refusal(`${DEFAULT_CONFIG}: "${value}" has characters that units and scripts cannot hold; take a plain name`);
+  refuse_unreadable([dirname(DEFAULT_CONFIG), RULES_FOLDER, ...texts.keys()], find_user(settings.user)?.gid);
   const files = CONFIG_FILES.flatMap((path) => {
     const text = texts.get(path);
     const present = look_at(path) !== undefined;

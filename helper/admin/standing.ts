@@ -3,7 +3,20 @@
  * root's alone, and what stands at the path must be nothing or root's own regular file; anything else is refused by name and
  * left as it is.
  */
-import { closeSync, constants, fsyncSync, lstatSync, openSync, rmSync, type Stats } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  fsyncSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  rmdirSync,
+  rmSync,
+  type Stats,
+  unlinkSync,
+} from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { errno_of } from "../../shared/errors.js";
 import { distrust } from "../trusted-path.js";
@@ -71,11 +84,37 @@ export function sync_folder(folder: string): void {
   closeSync(fd);
 }
 
-/** Removes a folder that only root could have made, with all that is in it. */
+/** Works on an open folder: `at` is a path that stays this folder, whatever becomes of its name. A link is not followed. */
+export function with_folder<T>(folder: string, work: (fd: number, at: string) => T): T {
+  const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    return work(fd, `/proc/self/fd/${fd}`);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Each folder is root's alone before it is looked into, so that nobody can exchange what is in it for a link to elsewhere. */
+function empty_folder(folder: string): void {
+  with_folder(folder, (fd, at) => {
+    fchownSync(fd, 0, 0);
+    fchmodSync(fd, 0o700);
+    for (const name of readdirSync(at)) {
+      const path = join(at, name);
+      if (lstatSync(path).isDirectory()) {
+        empty_folder(path);
+        rmdirSync(path);
+      } else unlinkSync(path);
+    }
+  });
+}
+
+/** Removes a folder of root's with all that is in it, whoever owns that. */
 export function remove_tree(folder: string): void {
   const stats = lstatSync(folder);
   if (!stats.isDirectory() || stats.uid !== 0) throw new Error(`${folder} is no folder of root's; it is left as it is`);
-  rmSync(folder, { recursive: true });
+  empty_folder(folder);
+  rmdirSync(folder);
 }
 
 /** Root's own regular file at `path`, or undefined if nothing is there. @throws Refusal if it is anything else */

@@ -6,6 +6,7 @@
 import { readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { errno_of, message_of } from "../../shared/errors.js";
+import { pid_file_of } from "../../shared/pid-file.js";
 import { DEFAULT_CONFIG, DEFAULT_SOCKET, EXIT } from "../../shared/protocol.js";
 import { die } from "../command-line.js";
 import { find_user_entry, remove_group, remove_user } from "./account.js";
@@ -14,11 +15,12 @@ import { AUDIT_FOLDER, give_to_root, remove_log } from "./audit-folder.js";
 import { hear_signals } from "./changes.js";
 import { files_of, find_init, type Init, init_of } from "./inits.js";
 import { stop_leftovers } from "./leftovers.js";
+import { npm_programs } from "./newer.js";
 import { clean_up, KNOWN_FILES, LINKS } from "./plan.js";
 import { type InstallRecord, lock_installs, RECORD, read_record } from "./record.js";
 import { list_releases } from "./release.js";
 import { type Outcome, run_and_report } from "./report.js";
-import { RUN_FOLDER } from "./service.js";
+import { RUN_FOLDER, remove_socket } from "./service.js";
 import { ACCOUNT } from "./settings.js";
 import { LIBRARY } from "./sources.js";
 import { look_at, look_at_file, remove_tree } from "./standing.js";
@@ -49,11 +51,6 @@ function remove_if_empty(folder: string): void {
   }
 }
 
-function remove_socket(socket: string): void {
-  for (const path of [socket, `${socket}.lock`]) rmSync(path, { force: true });
-  remove_if_empty(dirname(socket));
-}
-
 function plan_uninstall(init: Init | undefined, record: InstallRecord | undefined, purge: boolean): Step[] {
   const steps: Step[] = [];
   const add = (says: string, run: Step["run"]) => steps.push({ says, run });
@@ -81,7 +78,10 @@ function plan_uninstall(init: Init | undefined, record: InstallRecord | undefine
   // What it read and wrote.
   const socket = record?.socket ?? DEFAULT_SOCKET;
   if (dirname(socket) !== RUN_FOLDER && look_at(socket)?.isSocket() === true)
-    add(`remove ${socket}`, () => remove_socket(socket));
+    add(`remove ${socket}`, () => {
+      rmSync(pid_file_of(socket), { force: true });
+      remove_socket(socket);
+    });
   for (const folder of [CONFIG_FOLDER, RUN_FOLDER])
     if (look_at(folder) !== undefined) add(`remove ${folder} with all that is in it`, () => remove_tree(folder));
   const log = look_at(AUDIT_FOLDER);
@@ -143,8 +143,14 @@ export async function uninstall(args: readonly string[]): Promise<never> {
     const next: string[] = [];
     if (look_at(AUDIT_FOLDER) !== undefined && !options.purge)
       next.push(`the audit log is in ${AUDIT_FOLDER}; uninstall --purge removes it too`);
-    if (record === undefined && find_user_entry(ACCOUNT) !== undefined)
-      next.push(`the user ${ACCOUNT} stays, for it is not known any more who made it: userdel ${ACCOUNT}`);
+    if (record?.account.user !== true && find_user_entry(ACCOUNT) !== undefined)
+      next.push(
+        `the user and group ${ACCOUNT} stay: it is not known that an install has made them; userdel ${ACCOUNT} removes them`,
+      );
+    for (const program of npm_programs())
+      next.push(
+        `${program} is npm's and stays: npm uninstall --global lowport removes it, npm install --global makes its commands anew`,
+      );
     return { result: options["dry-run"] ? "nothing was changed (--dry-run)" : "lowport is removed", next };
   });
 }

@@ -13,6 +13,7 @@ import {
   is_hardened,
   is_there,
   list_disk,
+  lowportd,
   PID_FILE,
   STARTING,
   start_app,
@@ -74,6 +75,12 @@ test("what a caller exports does not reach it, nor does a umask", async () => {
   const environment = readFileSync(box.path(`/proc/${helper_pid(box)}/environ`), "utf8");
   assert.doesNotMatch(environment, /nonexistent|NODE_PATH/);
   assert.equal(await box.do(["stat", "-c", "%a", "/run/lowport", PID_FILE, "/run/lowport/lowport.sock"]), "755\n644\n660\n");
+});
+
+test("--hardened is for systemd only: a usage error", async () => {
+  const { code, stderr } = await lowportd(box, ["install", "--hardened"]);
+  assert.equal(code, 64);
+  assert.match(stderr, /--hardened is for systemd/);
 });
 
 test_upgrade_and_removal(service, before);

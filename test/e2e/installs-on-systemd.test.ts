@@ -4,8 +4,22 @@
  */
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { until } from "./helper-process.js";
 import { boot, need_inits } from "./real-init.js";
-import { helper_pid, list_disk, lowport } from "./service.js";
+import {
+  another_helper,
+  copy_checkout,
+  get,
+  helper_pid,
+  is_hardened,
+  is_there,
+  leases,
+  list_disk,
+  lowport,
+  lowportd,
+  start_app,
+  status,
+} from "./service.js";
 import { test_installation, test_upgrade_and_removal } from "./service-tests.js";
 
 await need_inits(import.meta.url, "systemd");
@@ -38,10 +52,59 @@ test("systemd knows all of it: the main process, what it does, that it is enable
   assert.equal(await box.do(["systemd-analyze", "verify", "--man=no", ...UNITS]), "");
 });
 
-test("the sandbox of the service is as hard as it can be", async () => {
-  const report = await box.do(["systemd-analyze", "security", "--offline=true", "--no-pager", service.files[1] as string]);
+/** Proves how little the service exposes, with the drop-ins that it has. @returns what it exposes */
+async function is_sandboxed(): Promise<string> {
+  const report = await box.do(["systemd-analyze", "security", "--no-pager", "lowport.service"]);
   const exposure = /Overall exposure level for \S+: ([\d.]+)/.exec(report)?.[1];
   assert.ok(Number(exposure) <= MAX_EXPOSURE, report);
+  return report.replaceAll(/^[^✗]*$/gm, "");
+}
+
+test("the sandbox of the service is as hard as it can be", async () => {
+  assert.doesNotMatch(
+    await is_sandboxed(),
+    /NoNewPrivileges|ProtectSystem|SystemCallFilter|RestrictNamespaces|PrivateDevices|ProtectProc/,
+  );
+});
+
+test("--hardened: V8 has no compilers and no page is written and run; an upgrade keeps that, a lease is kept", async (t) => {
+  const drop_in = "/etc/systemd/system/lowport.service.d/hardened.conf";
+  await start_app(t, box);
+  const had = await leases(box);
+  const pid = helper_pid(box);
+  const { code, stderr } = await lowportd(box, ["install", "--hardened"]);
+  assert.equal(code, 0, stderr);
+  await another_helper(box, pid);
+  assert.deepEqual([await show("MemoryDenyWriteExecute"), await show("ActiveState")], ["yes", "active"]);
+  assert.doesNotMatch(await is_sandboxed(), /MemoryDenyWriteExecute/);
+  assert.match(await box.do(["cat", `/proc/${helper_pid(box)}/cmdline`]), /--jitless/);
+  assert.doesNotMatch(await box.do(["cat", `/proc/${helper_pid(box)}/maps`]), / .wx/);
+  await is_hardened(box);
+  assert.equal(await get(box), "hello from uid 33");
+  await until("the lease is active", async () => (await leases(box))[0]?.state === "active");
+  assert.equal((await leases(box))[0]?.lease, had[0]?.lease);
+  const hardened = helper_pid(box);
+  assert.equal((await lowportd(box, ["install"])).code, 0);
+  assert.ok(is_there(box, drop_in));
+  assert.equal(helper_pid(box), hardened);
+  await box.do(["sh", "-c", `rm -r "$(dirname ${drop_in})"; systemctl daemon-reload; systemctl restart lowport`]);
+  assert.equal((await lowportd(box, ["install"])).code, 0, "and it is no more where the admin has removed it");
+  assert.ok(!is_there(box, drop_in));
+});
+
+test("the installed lowportd does not install itself where npm has a new one, and says how to install that", async (t) => {
+  const npm = "/usr/local/lib/node_modules/lowport";
+  await copy_checkout(box, npm);
+  t.after(() => box.do(["sh", "-c", `rm -r ${npm}; rmdir --ignore-fail-on-non-empty "$(dirname ${npm})"`]));
+  await box.do(["sh", "-c", `printf '\\n// a new one' >>${npm}/dist/helper/main.js`]);
+  const { pid } = await status(box);
+  const { code, stderr } = await box.run(["/usr/local/sbin/lowportd", "install"]);
+  assert.equal(code, 78, stderr);
+  const command = /sudo (\S+ \S+\/dist\/helper\/main\.js install)/.exec(stderr)?.[1]?.split(" ") ?? [];
+  assert.match(await box.do(command), /up to date/);
+  assert.notEqual((await status(box)).pid, pid);
+  assert.match(await box.do(["tail", "-n", "1", "/usr/local/lib/lowport/current/dist/helper/main.js"]), /a new one/);
+  assert.equal((await lowportd(box, ["install"])).code, 0, "and back");
 });
 
 test("a service that is stopped is told from one that is out of reach", async () => {

@@ -12,6 +12,7 @@ import {
   is_hardened,
   is_there,
   list_disk,
+  lowportd,
   PID_FILE,
   STARTING,
   start_app,
@@ -126,6 +127,12 @@ test("what a caller exports does not reach it, nor does a umask or a folder", as
   assert.equal(await box.do(["readlink", `/proc/${helper_pid(box)}/cwd`]), "/\n");
   assert.equal(await box.do(["stat", "-c", "%a", "/run/lowport", PID_FILE, "/run/lowport/lowport.sock"]), "755\n644\n660\n");
   await is_hardened(box, STARTING);
+});
+
+test("--hardened is for systemd only: a usage error", async () => {
+  const { code, stderr } = await lowportd(box, ["install", "--hardened"]);
+  assert.equal(code, 64);
+  assert.match(stderr, /--hardened is for systemd/);
 });
 
 test_upgrade_and_removal(service, before);

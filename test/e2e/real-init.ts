@@ -38,7 +38,7 @@ function find_cgroup2(): string | undefined {
 function why_not(init: Init): string | undefined {
   if (process.platform !== "linux" || process.getuid?.() !== 0) return "is not root; sudo npm test";
   const missing = TOOLS.filter((tool) => spawnSync("sh", ["-c", `command -v ${tool}`]).status !== 0);
-  if (missing.length > 0) return `${missing.join(", ")} missing; see README, Development`;
+  if (missing.length > 0) return `${missing.join(", ")} missing; npm test says what to install`;
   if (init === "systemd" && !existsSync("/lib/systemd/systemd")) return "no systemd; apt-get install systemd";
   if (init !== "systemd" && !existsSync(join(PACKAGES, init)))
     return `the packages of ${init} were not fetched; sudo npm test does that`;

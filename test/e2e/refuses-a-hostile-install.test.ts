@@ -1,26 +1,13 @@
 /**
  * Promise: an install on a machine that is not as it should be ends with a clear error and an exit code, and leaves the system
- * as it was: a full disk, a name that is taken, a broken configuration, an interruption.
+ * as it was: a full disk, a name that is taken, a broken configuration.
  * What the caller's environment holds decides nothing.
  */
 import assert from "node:assert/strict";
-import { createInterface } from "node:readline";
 import { after, test } from "node:test";
-import { until } from "./helper-process.js";
 import { type Case, INSTALL, LOG, list_all, make_victim, refused } from "./hostile.js";
 import { boot, CHECKOUT, NODE, need_inits } from "./real-init.js";
-import {
-  copy_checkout,
-  helper_pid,
-  install,
-  is_there,
-  LIBRARY,
-  list_disk,
-  list_volatile,
-  lowportd,
-  same_disk,
-  status,
-} from "./service.js";
+import { copy_checkout, helper_pid, install, is_there, LIBRARY, list_disk, lowportd, same_disk, status } from "./service.js";
 
 await need_inits(import.meta.url, "systemd");
 
@@ -160,61 +147,6 @@ for (const name of ["NODE_OPTIONS", "NODE_PATH", "LD_LIBRARY_PATH", "UV_USE_IO_U
     assert.match(stderr, new RegExp(name));
     same_disk(list_disk(box, "/srv"), before);
   });
-
-/** Starts an install and ends it when it has said so many lines. */
-async function interrupt(lines: number, signal: string): Promise<number | null> {
-  const child = box.spawn([NODE, `${CHECKOUT}/dist/helper/main.js`, ...INSTALL]);
-  let code: number | null | undefined;
-  child.on("close", (ended) => (code = ended));
-  let said = 0;
-  let sent: Promise<unknown> | undefined;
-  createInterface({ input: child.stdout as NodeJS.ReadableStream }).on("line", () => {
-    if (++said === lines) sent = box.run(["pkill", `-${signal}`, "-f", "dist/helper/main.js install"]);
-  });
-  await until("it ends", () => code !== undefined);
-  await sent;
-  return code as number | null;
-}
-
-for (const [i, lines] of [1, 5, 9, 11, 13, 18, 25, 28].entries()) {
-  const signal = ["INT", "TERM", "HUP"][i % 3] as string;
-  test(`interrupted after ${lines} lines: undone by itself after SIG${signal}, and by uninstall after SIGKILL`, async () => {
-    const code = await interrupt(lines, signal);
-    if (code === 0)
-      await box.do(["/usr/local/sbin/lowportd", "uninstall", "--purge"]); // it had ended already
-    else assert.equal(code, 1);
-    await box.do(["rm", "-rf", LOG]); // the record of a helper that ran stays
-    same_disk(list_disk(box, "/srv"), before);
-    assert.deepEqual(list_volatile(box), []);
-
-    await interrupt(lines, "KILL");
-    const { code: removed, stderr } = await lowportd(box, ["uninstall", "--purge"]);
-    assert.equal(removed, 0, stderr);
-    same_disk(list_disk(box, "/srv"), before);
-    assert.deepEqual(list_volatile(box), []);
-  });
-}
-
-test("an install whose output nobody reads any more is not left half-way", async () => {
-  const main = `${CHECKOUT}/dist/helper/main.js`;
-  for (const how of ['"$@" | :', '"$@" | head -n 1 >/dev/null', '"$@" >&- 2>&- <&-', '"$@" >/dev/full 2>&1']) {
-    await box.run(["sh", "-c", how, "sh", NODE, main, ...INSTALL]);
-    await until("it has ended", async () => (await box.run(["pgrep", "-f", "dist/helper/main.js install"])).code === 1);
-    const whole =
-      is_there(box, `${LIBRARY}/current`) && (await lowportd(box, INSTALL)).stdout.includes("already installed and running");
-    if (whole) await box.do(["/usr/local/sbin/lowportd", "uninstall", "--purge"]);
-    await box.do(["rm", "-rf", LOG]);
-    same_disk(list_disk(box, "/srv"), before);
-    assert.deepEqual(list_volatile(box), [], how);
-  }
-});
-
-test("of two installs at once one is refused, and the other is whole", async () => {
-  const outcomes = await Promise.all([lowportd(box, INSTALL), lowportd(box, INSTALL)]);
-  assert.deepEqual(new Set(outcomes.map(({ code }) => code)), new Set([0, 1]), JSON.stringify(outcomes));
-  assert.match(outcomes.find(({ code }) => code === 1)?.stderr ?? "", /another install or uninstall is running/);
-  assert.equal((await status(box)).pid, helper_pid(box));
-});
 
 test("a broken configuration at an upgrade: refused, and the service runs on", async (t) => {
   await install(box);

@@ -9,7 +9,7 @@ const limits = { ...LIMITS, requestsPerSecond: 10, requestBurst: 5 };
 
 /** Stands still until told to go on. */
 function stop_clock(t: TestContext): (ms: number) => void {
-  let now = performance.now();
+  let now = Math.ceil(performance.now()); // whole, so that sums are exact
   t.mock.method(performance, "now", () => now);
   return (ms) => {
     now += ms;

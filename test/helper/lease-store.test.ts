@@ -37,9 +37,9 @@ function granted(folder: string, port = free_port()) {
   const table = new LeaseTable(() => undefined, new LeaseStore(systemd, log, folder));
   return table.grant(grant(port)).lease;
 }
-const restored = ({ uid, gid, since, ...terms }: Kept): Lease => ({
+const restored = ({ pid, uid, gid, since, ...terms }: Kept): Lease => ({
   ...terms,
-  ...{ peer: { pid: 0, uid, gid, groups: [] }, account: accounts.of(uid, LIMITS), since: new Date(since) },
+  ...{ peer: { pid, uid, gid, groups: [] }, account: accounts.of(uid, LIMITS), since: new Date(since) },
   ...{ references: new Map(), timer: undefined },
 });
 
@@ -105,6 +105,21 @@ test("its owner comes, and that cannot be recorded: it is held again for as long
   assert.deepEqual(ended, []);
   assert.equal(table.grant(grant(before.port, { hold: 0 })).resumed, true);
   table.end(table.byId.get(before.id) as Lease, "over");
+});
+
+test("of several on one port each process gets its own again", () => {
+  const folder = temp_folder();
+  const port = free_port();
+  const before = new LeaseTable(() => undefined, new LeaseStore(systemd, log, folder));
+  const of_process = (pid: number) => grant(port, { reusePort: true, peer: { ...peer(7), pid } });
+  const had = [101, 102, 103].map((pid) => before.grant(of_process(pid)).lease);
+  const passed = new Map(had.map(({ id, fd }) => [id, fd]));
+  const after = new LeaseTable(() => undefined, new LeaseStore(systemd, log, folder));
+  for (const kept of new LeaseStore(systemd, log, folder).take_back(passed, on_lost)) after.restore(restored(kept));
+  const ids = (pids: number[]) => pids.map((pid) => after.grant(of_process(pid)).lease.id);
+  assert.deepEqual(ids([103, 101]), [had[2]?.id, had[0]?.id]);
+  assert.deepEqual(ids([104]), [had[1]?.id], "what is left is for whoever comes");
+  for (const lease of [...after.byId.values()]) after.end(lease, "over");
 });
 
 test("nobody comes for it: it ends after a minute, or after its own longer hold", (t) => {
@@ -183,14 +198,18 @@ for (const [what, spoil] of [
     assert.deepEqual(readdirSync(folder), []);
   });
 
-test("a file whose socket did not come is removed and told of; what is no lease's is removed", () => {
+test("a file whose socket did not come is removed and told of; what is no lease's stays", () => {
   const folder = temp_folder();
   writeFileSync(`${folder}/0123456789abcdef`, "{}");
   mkdirSync(`${folder}/folder/in/it`, { recursive: true });
   writeFileSync(`${folder}/0123456789abcdef.new`, "{}");
+  mkdirSync(`${folder}/fedcba9876543210/in`, { recursive: true });
   assert.deepEqual(new LeaseStore(systemd, log, folder).take_back(new Map(), on_lost), []);
-  assert.deepEqual(readdirSync(folder), []);
-  assert.deepEqual(lost, ["0123456789abcdef systemd has no socket of it"]);
+  assert.deepEqual(readdirSync(folder), ["folder"], "what is no lease's is left alone");
+  assert.deepEqual(lost.toSorted(), [
+    "0123456789abcdef systemd has no socket of it",
+    "fedcba9876543210 systemd has no socket of it",
+  ]);
 });
 
 test("what cannot be written down is not kept, and told; the grant stands", () => {

@@ -30,6 +30,14 @@ test("overflow id reads the files of its kind", () => {
   assert.equal(overflow_id("uid") === undefined, whole);
 });
 
+test("where the kernel's word is hidden, it is the usual one", () => {
+  const hidden = (file: string) => {
+    if (!file.endsWith("_map")) throw new Error("ENOENT");
+    return "0 100000 65536\n";
+  };
+  assert.equal(overflow_id("uid", hidden), 65534);
+});
+
 test("read_peer is this process, to itself", () => {
   const path = join(temp_folder(), "s");
   const listener = native().openUnix(path, 1);

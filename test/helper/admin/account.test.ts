@@ -1,7 +1,7 @@
 /** Whether an account of our name can be ours, and which Node can be a service's. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { judge_group, judge_user, last_system_id } from "../../../helper/admin/account.js";
+import { judge_group, judge_user, last_system_id, primary_members } from "../../../helper/admin/account.js";
 import { judge_node, shared_libraries } from "../../../helper/admin/node.js";
 
 const service = { uid: 900, gid: 900, shell: "/usr/sbin/nologin" };
@@ -22,6 +22,12 @@ test("a group that somebody is in already is refused, unless install has made it
   assert.equal(judge_group({ gid: 900, members: ["eve"] }, 999, true), undefined);
   assert.match(judge_group({ gid: 0, members: [] }, 999, true) ?? "", /root/);
   assert.match(judge_group({ gid: 1000, members: [] }, 999, true) ?? "", /no system group's/);
+});
+
+test("who has it as the primary group is a member too", () => {
+  const passwd =
+    "root:x:0:0::/root:/bin/sh\nlowport:x:900:900::/:/bin/false\nmallory:x:1001:900::/:/bin/bash\nalice:x:1002:9001::/:/bin/sh\n";
+  assert.deepEqual(primary_members(passwd, 900), ["mallory"]);
 });
 
 test("where people's ids begin is read from login.defs", () => {
