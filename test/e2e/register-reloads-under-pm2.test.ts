@@ -69,6 +69,15 @@ function ask(): Promise<string> {
   });
 }
 
+/** pm2 does not wait for its workers to listen when it starts them. */
+const it_serves = () =>
+  until("it serves", () =>
+    ask().then(
+      () => true,
+      () => false,
+    ),
+  );
+
 /** Clients that ask again and again until they are stopped. */
 function make_load(clients: number) {
   const served_by = new Map<string, number>();
@@ -102,6 +111,7 @@ test("pm2 reload under load loses no connection", async (t) => {
     "--node-args",
     "--import lowport/register",
   );
+  await it_serves();
   const load = make_load(8);
   t.after(load.stop);
   await until("all have served", () => load.served_by.size >= WORKERS);
@@ -128,7 +138,7 @@ test("pm2 whose daemon has the preload binds for its workers, and reloads", asyn
   await start_helper(t);
   const { pm2, pids } = pm2_of(t, { NODE_OPTIONS: "--import=lowport/register" });
   await pm2("start", write_app(source, "cjs"), "--name", "web", "-i", String(WORKERS));
-  await ask();
+  await it_serves();
   const before = await pids();
   await pm2("reload", "web");
   assert.ok(!before.includes(await ask()));
