@@ -4,18 +4,20 @@
  */
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { userInfo } from "node:os";
+import { read_plain_config } from "../shared/plain-config.js";
 
 interface GroupEntry {
   name: string;
+  gid: number;
   members: readonly string[];
 }
 
-/** A group by its id, from /etc/group; undefined if it stands elsewhere (LDAP) or cannot be read. */
-function find_group(gid: number): GroupEntry | undefined {
+/** A group by its id or name, from /etc/group; undefined if it stands elsewhere (LDAP) or cannot be read. */
+function find_group(group: number | string): GroupEntry | undefined {
   try {
     for (const line of readFileSync("/etc/group", "utf8").split("\n")) {
-      const [name = "", , id, members = ""] = line.split(":");
-      if (Number(id) === gid && name !== "") return { name, members: members.split(",") };
+      const [name = "", , id = "", members = ""] = line.split(":");
+      if (name !== "" && (name === group || id === String(group))) return { name, gid: Number(id), members: members.split(",") };
     }
   } catch {
     // Then it is told by its number.
@@ -31,22 +33,53 @@ function user_name(): string {
   }
 }
 
+/** Groups of a user by its name, from /etc/passwd and /etc/group: what a new login would give. */
+function is_member(user: string, entry: GroupEntry): boolean {
+  if (entry.members.includes(user)) return true;
+  try {
+    return readFileSync("/etc/passwd", "utf8")
+      .split("\n")
+      .some((line) => line.startsWith(`${user}:`) && line.split(":")[3] === String(entry.gid));
+  } catch {
+    return false;
+  }
+}
+
+/** Who may connect to a socket, and what this user does about it. */
+export interface MissingGroup {
+  readonly group: string;
+  /** This process has it. */
+  readonly has: boolean;
+  readonly advice: string;
+}
+
 /** Which group may connect to the socket, and what this user does to be in it. */
-export function find_missing_group(path: string): { group: string; advice: string } {
+export function find_missing_group(path: string): MissingGroup {
   let gid: number | undefined;
   try {
     gid = statSync(path).gid;
   } catch {
     // Not there, or in a folder that this user may not look into.
   }
-  const entry = gid === undefined ? undefined : find_group(gid);
-  const group = gid === undefined ? "lowport" : (entry?.name ?? String(gid));
+  const entry = find_group(gid ?? read_plain_config()?.group ?? "lowport");
+  const group = entry?.name ?? String(gid ?? "lowport");
   const user = user_name();
-  if (process.getuid?.() === 0) return { group, advice: "root needs no group for it" };
-  if (entry?.members.includes(user) === true && gid !== undefined && process.getgroups?.().includes(gid) === false)
-    return { group, advice: `user ${user} is in group "${group}", but this session began before that: log in again` };
+  if (process.getuid?.() === 0) return { group, has: true, advice: "root needs no group for it" };
+  const mine = entry?.gid ?? gid;
+  if (mine !== undefined && (process.getegid?.() === mine || process.getgroups?.().includes(mine) === true))
+    return {
+      group,
+      has: true,
+      advice: `user ${user} is in group "${group}" and may not connect all the same: see who may with ls -ld on it and its folder`,
+    };
+  if (entry !== undefined && is_member(user, entry))
+    return { group, has: false, advice: `user ${user} is in group "${group}", but this session began before that: log in again` };
   const join = `sudo usermod -aG ${group} ${user}`;
-  return { group, advice: `user ${user} must be in group "${group}" (${join}), which takes a new login to have effect` };
+  return {
+    group,
+    has: false,
+    advice: `user ${user} must be in group "${group}" (${join}), which takes a new login to have effect`,
+  };
 }
 
 /**

@@ -63,7 +63,10 @@ export function error_from_reply(method: string, error: { code: number; message:
 
 /** Why the helper cannot be reached, and what to do. @param code errno name of the failed connect */
 export function unreachable(path: string, code: string): LowportError {
-  const join = () => (process.getuid?.() === 0 ? "" : `; then ${find_missing_group(path).advice}`);
+  const join = () => {
+    const { has, advice } = find_missing_group(path);
+    return has ? "" : `; then ${advice}`;
+  };
   const why =
     code === "ENOENT"
       ? `there is no lowport helper at ${path}. ${how_to_start()}${join()}`

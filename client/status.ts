@@ -2,9 +2,10 @@
  * Whether the helper runs, as far as this user can see: by its answer, and if there is none by its socket, its pid file
  * (shared/pid-file.ts) and the process that this names.
  */
-import { lstatSync, readFileSync } from "node:fs";
+import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, readSync } from "node:fs";
 import type { Result } from "../shared/methods.js";
-import { type PidFile, pid_file_of, read_pid_file } from "../shared/pid-file.js";
+import { type PidFile, pid_file_path, read_pid_file } from "../shared/pid-file.js";
+import { read_plain_config } from "../shared/plain-config.js";
 import { DEFAULT_SOCKET } from "../shared/protocol.js";
 import { find_missing_group, how_to_start } from "./advice.js";
 import { LowportError } from "./errors.js";
@@ -14,13 +15,14 @@ import { connect } from "./index.js";
 export type Running = { readonly state: "running"; readonly pidFile: PidFile | undefined } & Result<"status">;
 
 /**
- * stopped: no socket or nobody listening, and no process. stale: its pid file names a process that is gone. unreachable:
+ * stopped: no socket or nobody listening, and no process. stale: its pid file names a process that is gone, and whether it was
+ * stopped cannot be seen. unreachable:
  * this user may not connect. hung: it is there and does not answer.
  */
 export interface NotRunning {
   readonly state: "stopped" | "stale" | "unreachable" | "hung";
   readonly pidFile: PidFile | undefined;
-  /** stale: what the process that is gone has left. */
+  /** stopped or stale: what the process that is gone has left; it has no rights to remove it. */
   readonly left?: readonly string[];
   /** unreachable: the group whose members may connect. */
   readonly group?: string;
@@ -33,6 +35,9 @@ export type State = Running | NotRunning;
 const ANSWER_MS = 5_000;
 /** Milliseconds between two attempts. */
 const RETRY_MS = 100;
+
+/** Of the end of the audit log; the record of a stop is a fraction of it. */
+const TAIL_BYTES = 65_536;
 
 const sleep = (ms: number) => new Promise<void>((wake) => setTimeout(wake, ms));
 
@@ -62,9 +67,27 @@ function explain_hung(pidFile: PidFile | undefined, path: string, message: strin
     : `${message}; its process ${pidFile.pid} is there: look at its log, and restart it`;
 }
 
+/** Whether the last that the helper did was to end as it should, if this user may read that in the audit log. */
+function was_stopped(): boolean {
+  try {
+    const fd = openSync(read_plain_config()?.audit ?? "", constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      const stats = fstatSync(fd);
+      if (!stats.isFile()) return false;
+      const bytes = Buffer.alloc(Math.min(stats.size, TAIL_BYTES));
+      const text = bytes.toString("utf8", 0, readSync(fd, bytes, 0, bytes.length, stats.size - bytes.length));
+      return (JSON.parse(text.trimEnd().split("\n").at(-1) ?? "") as { event?: unknown }).event === "stop";
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    return false;
+  }
+}
+
 /** What to make of a connection that did not come to be. */
 function judge(path: string, { code, message, reason }: LowportError): NotRunning {
-  const pidFile = read_pid_file(pid_file_of(path));
+  const pidFile = read_pid_file(pid_file_path(path));
   const told = (text: string) => ({ code, message: text });
   if (code === "EACCES" || code === "EPERM") {
     const { group } = find_missing_group(path);
@@ -81,8 +104,11 @@ function judge(path: string, { code, message, reason }: LowportError): NotRunnin
     return { state: "stopped", pidFile, error: told(`${path} is no socket; move it away. ${how_to_start()}`) };
   if (pidFile === undefined) return { state: "stopped", pidFile, error: told(message) };
   const left = [pidFile.path, ...(what_is_at(path) === "socket" ? [path] : [])];
-  const text = `the lowport helper is not running: its process ${pidFile.pid} is gone and has left ${left.join(" and ")}`;
-  return { state: "stale", pidFile, left, error: told(`${text}, which the next one takes over. ${how_to_start()}`) };
+  const leaves = `has left ${left.join(" and ")}, which the next one takes over. ${how_to_start()}`;
+  if (was_stopped())
+    return { state: "stopped", pidFile, left, error: told(`the lowport helper is not running: it was stopped, and ${leaves}`) };
+  const text = `the lowport helper is not running: its process ${pidFile.pid} is gone, stopped or failed, and ${leaves}`;
+  return { state: "stale", pidFile, left, error: told(text) };
 }
 
 /** Asks once. @throws LowportError where there is no addon */
@@ -91,7 +117,7 @@ async function look(path: string, timeout: number): Promise<State> {
     const client = await connect({ socket: path, timeout });
     try {
       const answer = await client.call("status", {}, { timeout });
-      return { state: "running", pidFile: read_pid_file(pid_file_of(path)), ...answer };
+      return { state: "running", pidFile: read_pid_file(pid_file_path(path)), ...answer };
     } finally {
       client.close();
     }

@@ -40,8 +40,8 @@ const OPTIONS = {
 /** @returns undefined if the arguments are for another command than serving. Ends the process if they are wrong */
 export function read_run_options(args: string[]): RunOptions | undefined {
   const { values: given, positionals } = parseArgs({ args, options: OPTIONS, allowPositionals: true, strict: false });
-  const { help, version, daemon } = given as Record<string, unknown>;
-  if ((positionals[0] ?? "run") !== "run" || help || version || daemon) return undefined;
+  // Options of other commands, and those that there are not, are for admin/commands.ts.
+  if ((positionals[0] ?? "run") !== "run" || Object.keys(given).some((name) => !Object.hasOwn(OPTIONS, name))) return undefined;
   return step(EXIT.usage, "lowportd: usage", () => {
     const { values, positionals: words } = parseArgs({ args, options: OPTIONS, allowPositionals: true });
     if (words.length > 1) throw new Error(`"${words[1]}" is one word too many; see lowportd --help`);

@@ -15,8 +15,8 @@ import { NODE_FLAGS } from "../../shared/node-flags.js";
 import { pid_file_of } from "../../shared/pid-file.js";
 import { DEFAULT_CONFIG, EXIT } from "../../shared/protocol.js";
 import { die, step } from "../command-line.js";
-import { load_config } from "../config.js";
 import { read_options } from "./arguments.js";
+import { load_first_config } from "./check-config.js";
 
 /** Milliseconds that the helper may take until it serves; it takes a tenth of a second. */
 const LIMIT_MS = 30_000;
@@ -120,10 +120,10 @@ const OPTIONS = {
 
 /** Ends the process: 0 when the helper serves, or with the code that the helper failed with. */
 export async function start_daemon(args: readonly string[]): Promise<never> {
-  const { config: given, "pid-file": pidFile } = read_options(args, OPTIONS);
+  const { config: given, "pid-file": pidFile } = read_options(args, OPTIONS, ["ready-fd", "syslog"]);
   const file = resolve(given);
   if (process.getuid?.() !== 0) die(EXIT.noPermission, "lowportd: must be started as root; it gives that up itself (try sudo)");
-  const { socket } = step(EXIT.config, file, () => load_config(file));
+  const { socket } = step(EXIT.config, file, () => load_first_config(file));
   const pid_file = pidFile === undefined ? pid_file_of(socket.path) : resolve(pidFile);
   const flags = NODE_FLAGS.filter((flag) => !process.execArgv.includes(flag));
   const main = fileURLToPath(new URL("../main.js", import.meta.url));

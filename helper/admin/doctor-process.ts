@@ -2,12 +2,13 @@
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { errno_of } from "../../shared/errors.js";
-import { pid_file_of, read_pid_file } from "../../shared/pid-file.js";
+import { pid_file_path, read_pid_file } from "../../shared/pid-file.js";
 import { VERSION } from "../../shared/protocol.js";
 import type { Config } from "../config.js";
 import { leftover_privileges, parse_status } from "../lockdown.js";
 import { distrust } from "../trusted-path.js";
-import { octal, ok, type Result, unknown, unless_wrong, wrong } from "./findings.js";
+import { octal, ok, type Result, tell, unknown, unless_wrong, wrong } from "./findings.js";
+import { look_at } from "./standing.js";
 
 /** What `lowport status --json` says. */
 export interface Answer {
@@ -15,17 +16,20 @@ export interface Answer {
   readonly pid?: number;
   readonly version?: string;
   readonly auditSeq?: number;
+  readonly policyLoadedAt?: string;
   readonly error?: { readonly code: string; readonly message: string };
 }
 
-/** Whether the helper answers, and is the version that is installed. */
-export function check_answer(answer: Answer, installed = VERSION): readonly Result[] {
+/** Whether the helper answers, and is the version that is installed. @param init that starts it */
+export function check_answer(answer: Answer, init?: string, installed = VERSION): readonly Result[] {
   const { state, pid, version, error } = answer;
   if (state === "running" && version !== installed)
-    return [wrong(`version ${version} runs, and ${installed} is installed`, "restart it: apps keep their sockets")];
+    return [wrong(`version ${version} runs, and ${installed} is installed`, `${tell("restart", init)}: apps keep their sockets`)];
   if (state === "running") return [ok(`lowport ${version} runs and answers, pid ${pid}`)];
   if (state === "unreachable") return [unknown(error?.message ?? state, "sudo lowportd doctor")];
-  return [wrong(error?.message ?? state, "start it; its log says why it ended")];
+  const log = init === "systemd" ? "journalctl -u lowport" : "syslog (daemon)";
+  const why = `lowportd check-config tells what is wrong in its configuration, ${log} why it ended`;
+  return [wrong(error?.message ?? state, `${tell(state === "hung" ? "restart" : "start", init)}; ${why}`)];
 }
 
 /** Whether every thread has lost what it must, as the helper proves of itself when it starts. */
@@ -54,14 +58,15 @@ export function check_privileges(pid: number | undefined, user: Config["user"]):
   );
 }
 
-/** The pid file, which scripts signal by. @param installed as a service, which always has one */
-export function check_pid_file(socket: string, pid: number | undefined, installed: boolean): readonly Result[] {
-  const path = pid_file_of(socket);
+/** The pid file, which scripts signal by. @param pid of the helper that answers @param init that install has written for */
+export function check_pid_file(socket: string, pid: number | undefined, init?: string): readonly Result[] {
+  const restart = tell("restart", init);
+  const path = pid_file_path(socket);
   const file = read_pid_file(path);
   if (file === undefined) {
-    if (lstatSync(path, { throwIfNoEntry: false }) !== undefined)
-      return [wrong(`${path} holds no process id`, `rm ${path} and restart it`)];
-    return [installed && pid !== undefined ? wrong(`${path} is missing`, "restart it") : ok("there is none, and none is needed")];
+    if (look_at(path) !== undefined) return [wrong(`${path} holds no process id`, `rm ${path}, and ${restart}`)];
+    const wanted = init !== undefined && pid !== undefined;
+    return [wanted ? wrong(`${path} is missing`, restart) : ok("there is none, and none is needed")];
   }
   const stats = lstatSync(path);
   const found: Result[] = [];
@@ -72,32 +77,31 @@ export function check_pid_file(socket: string, pid: number | undefined, installe
         `chown root:root ${path}; chmod 0644 ${path}`,
       ),
     );
-  if (!file.alive) found.push(wrong(`${path} names process ${file.pid}, which is no lowport helper`, `rm ${path} and start it`));
+  const gone = !file.alive && look_at(`/proc/${file.pid}`) === undefined;
+  if (gone && pid === undefined)
+    return unless_wrong(found, `${path} is of process ${file.pid}, which has ended; the next helper writes it anew`);
+  if (!file.alive)
+    found.push(wrong(`${path} names process ${file.pid}, which is no lowport helper`, `rm ${path}, and ${restart}`));
   else if (pid !== undefined && pid !== file.pid)
-    found.push(wrong(`${path} names process ${file.pid}, and ${pid} answers`, "restart it"));
+    found.push(wrong(`${path} names process ${file.pid}, and ${pid} answers`, restart));
   return unless_wrong(found, `${path} names process ${file.pid}`);
 }
 
-/** The control socket against the configuration. */
-export function check_socket({ path, gid, mode }: Config["socket"]): readonly Result[] {
+/** The control socket against the configuration. @param init that starts the helper */
+export function check_socket({ path, gid, mode }: Config["socket"], init?: string): readonly Result[] {
+  const restart = tell("restart", init);
+  if (look_at(dirname(path)) === undefined) return [wrong(`${dirname(path)} is missing`, restart)];
   const why = distrust(dirname(path));
-  if (why !== undefined) return [wrong(`${why}; others could put a socket of their own there`, "do so, and restart it")];
-  const stats = lstatSync(path, { throwIfNoEntry: false });
-  if (stats === undefined) return [wrong(`${path} is missing`, "restart it")];
-  if (!stats.isSocket()) return [wrong(`${path} is no socket`, "move it away and restart it")];
+  if (why !== undefined) return [wrong(`${why}; others could put a socket of their own there`, `do so, and ${restart}`)];
+  const stats = look_at(path);
+  if (stats === undefined) return [wrong(`${path} is missing`, restart)];
+  if (!stats.isSocket()) return [wrong(`${path} is no socket`, `move it away, and ${restart}`)];
   const found: Result[] = [];
   if ((lstatSync(dirname(path)).mode & 0o022) !== 0)
     found.push(wrong(`${dirname(path)} can be written by others than root`, `chmod go-w ${dirname(path)}`));
   if (stats.uid !== 0 || stats.gid !== gid)
-    found.push(
-      wrong(`${path} belongs to ${stats.uid}:${stats.gid} and not to 0:${gid}`, `chown 0:${gid} ${path}, or restart it`),
-    );
+    found.push(wrong(`${path} belongs to ${stats.uid}:${stats.gid} and not to 0:${gid}`, `chown 0:${gid} ${path}`));
   if ((stats.mode & 0o777) !== mode)
-    found.push(
-      wrong(
-        `${path} has mode ${octal(stats.mode & 0o777)} and not ${octal(mode)}`,
-        `chmod ${octal(mode)} ${path}, or restart it`,
-      ),
-    );
+    found.push(wrong(`${path} has mode ${octal(stats.mode & 0o777)} and not ${octal(mode)}`, `chmod ${octal(mode)} ${path}`));
   return unless_wrong(found, `${path} belongs to 0:${gid}, mode ${octal(mode)}`);
 }

@@ -2,7 +2,7 @@
  * The doctor's checks of what install put there: the program against its manifest, whether it runs with its own Node, posix and
  * addon, and the files outside of it against what was recorded. Nothing is run before it is known to be root's alone.
  */
-import { spawnSync } from "node:child_process";
+import { type SpawnSyncOptionsWithStringEncoding, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
   closeSync,
@@ -19,7 +19,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { distrust } from "../trusted-path.js";
 import { octal, ok, type Result, unknown, unless_wrong, wrong } from "./findings.js";
-import { init_of } from "./inits.js";
+import { install_command } from "./newer.js";
 import type { InstallRecord } from "./record.js";
 import { look_at } from "./standing.js";
 
@@ -93,10 +93,20 @@ export function check_release(folder: string, owner = { uid: 0, gid: 0 }): reado
   );
 }
 
+/** How a Node is run: nothing of the caller's environment reaches it. */
+const AS_NODE: SpawnSyncOptionsWithStringEncoding = {
+  cwd: "/",
+  encoding: "utf8",
+  env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
+  killSignal: "SIGKILL",
+  stdio: ["ignore", "pipe", "ignore"],
+};
+
 /** Tells as JSON what can be loaded ("ok"), and of what cannot why. */
 const LOAD = `const [posix, addon] = process.argv.slice(1);
 const attempt = async (load) => { try { await load(); return "ok"; } catch (error) { return String(error?.message ?? error).replace(/\\s+/g, " "); } };
 const found = {
+  version: process.version,
   posix: await attempt(async () => (await import(posix)).load_posix()),
   addon: await attempt(async () => (await import(addon)).native()),
 };
@@ -109,14 +119,56 @@ export interface Loads {
   readonly addon: Result;
 }
 
+/** A Node and its version, as in process.version. */
+export interface NodeVersion {
+  readonly path: string;
+  readonly version: string;
+}
+
+const NODE = "node";
+/** Where the system's Node is. */
+const SYSTEM_NODES = ["/usr/local/bin", "/usr/bin"].map((folder) => join(folder, NODE));
+
+/** The Node that runs this, and those of the system, if they are root's alone. */
+function system_nodes(): NodeVersion[] {
+  const own = { path: process.execPath, version: process.version };
+  const found = SYSTEM_NODES.flatMap((path) => {
+    try {
+      if (distrust(realpathSync(path)) !== undefined) return [];
+    } catch {
+      return [];
+    }
+    const { status, stdout } = spawnSync(path, ["--version"], { ...AS_NODE, timeout: LIMIT_MS });
+    return status === 0 ? [{ path, version: stdout.trim() }] : [];
+  });
+  return [own, ...found];
+}
+
+const numbers_of = (version: string) => version.replace(/^v/, "").split(".").map(Number);
+
+/** Below 0 if `a` is older than `b`. */
+function compare_versions(a: string, b: string): number {
+  const [left, right] = [numbers_of(a), numbers_of(b)];
+  return left.map((number, i) => number - (right[i] ?? 0)).find((step) => step !== 0) ?? 0;
+}
+
+/** The helper has a Node of its own, so an upgrade of the system's does not reach it. */
+function compare_node(path: string, version: string, others: readonly NodeVersion[]): Result {
+  const newest = others
+    .filter((other) => compare_versions(version, other.version) < 0)
+    .toSorted((a, b) => compare_versions(b.version, a.version))[0];
+  if (newest === undefined) return ok(`${path} is Node ${version}`);
+  return unknown(
+    `${path} is Node ${version}, and ${newest.path} is ${newest.version}: whether that mends a hole is not known here`,
+    `to have the helper run on it, install lowport by it (npm install --global), then ${install_command(newest.path, '"$(npm root --global)/lowport"')}`,
+  );
+}
+
 /** Whether the Node runs, and loads what the helper needs: a Node of another major version does not load posix. */
-export function check_loads(node: string, program: string): Loads {
+export function check_loads(node: string, program: string, others = system_nodes()): Loads {
   const modules = ["dist/helper/posix.js", "dist/shared/native.js"].map((file) => pathToFileURL(join(program, file)).href);
   const { status, stdout, error, signal } = spawnSync(node, ["--input-type=module", "-e", LOAD, ...modules], {
-    cwd: "/",
-    encoding: "utf8",
-    env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
-    stdio: ["ignore", "pipe", "ignore"],
+    ...AS_NODE,
     timeout: LIMIT_MS,
   });
   if (error !== undefined || status !== 0) {
@@ -124,9 +176,9 @@ export function check_loads(node: string, program: string): Loads {
     const untried = unknown("not tried, because Node does not run");
     return { node: wrong(`${node} does not run: ${why}`, INSTALL), posix: untried, addon: untried };
   }
-  const said = JSON.parse(stdout) as { posix: string; addon: string };
+  const said = JSON.parse(stdout) as { version: string; posix: string; addon: string };
   const judge = (text: string) => (text === "ok" ? ok("can be loaded") : wrong(text, `install again: ${INSTALL}`));
-  return { node: ok(`${node} runs`), posix: judge(said.posix), addon: judge(said.addon) };
+  return { node: compare_node(node, said.version, others), posix: judge(said.posix), addon: judge(said.addon) };
 }
 
 /** Files and links outside of the release against what install has recorded. */
@@ -143,13 +195,4 @@ export function check_drift({ files, links }: Pick<InstallRecord, "files" | "lin
     differences.map((text) => wrong(text, cure)),
     `${files.length} files and ${links.length} links are as install wrote them`,
   );
-}
-
-/** Whether the init starts the service at boot, and has it running now. */
-export async function check_service({ init: name }: Pick<InstallRecord, "init">): Promise<readonly Result[]> {
-  const init = init_of(name);
-  const found: Result[] = [];
-  if (!(await init.is_enabled())) found.push(wrong(`${name} does not start it at boot`, `enable it: ${INSTALL}`));
-  if (!(await init.is_running())) found.push(wrong(`${name} says that it does not run`, "start it, and look at its log"));
-  return unless_wrong(found, `${name} starts it at boot, and has it running`);
 }

@@ -1,10 +1,10 @@
 /** The doctor's checks of the record and of what it needs: the audit log and its chain, the clock, and room on the disk. */
-import { closeSync, constants, fstatSync, lstatSync, openSync, readdirSync, readSync, statfsSync, statSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readdirSync, readSync, statfsSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { unseal } from "../../shared/chain.js";
-import { errno_of } from "../../shared/errors.js";
 import type { User } from "../posix.js";
 import { octal, ok, type Result, unknown, unless_wrong, wrong } from "./findings.js";
+import { look_at } from "./standing.js";
 
 /** Bytes and inodes that should at least be free where the log is, and where socket and pid file are. */
 const ROOM = { log: { bytes: 32 << 20, inodes: 100 }, run: { bytes: 1 << 20, inodes: 20 } };
@@ -17,17 +17,30 @@ const NEWLINE = 10;
 const ROTATED = /^(\.\d+|-\d{8}[\d.-]*)$/;
 const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
 
-/** Who owns the audit log and its folder, and who else may do what. */
-export function check_audit_log(path: string, user: User): readonly Result[] {
+/** The log's files that rotation has moved away and not compressed, in no order. Links and the like are none. */
+function rotated_of(path: string): string[] {
+  const name = basename(path);
+  return readdirSync(dirname(path))
+    .filter((other) => other.startsWith(name) && ROTATED.test(other.slice(name.length)))
+    .map((other) => join(dirname(path), other))
+    .filter((file) => look_at(file)?.isFile() === true);
+}
+
+/** Who owns the audit log and its folder, and who else may do what. @param runs the helper answers, and so writes the log */
+export function check_audit_log(path: string, user: User, runs = true): readonly Result[] {
   const folder = dirname(path);
-  const place = lstatSync(folder);
+  const place = look_at(folder);
+  if (place === undefined)
+    return [wrong(`${folder} is missing`, `install -d -o ${user.name} -g adm -m 2750 ${folder}, or sudo lowportd install`)];
   const found: Result[] = [];
   if (!place.isDirectory()) return [wrong(`${folder} is no folder`, "move it away and restart it")];
   if (place.uid !== user.uid)
     found.push(wrong(`${folder} belongs to uid ${place.uid} and not to ${user.name}`, `chown ${user.name} ${folder}`));
   if ((place.mode & 0o022) !== 0)
     found.push(wrong(`${folder} has mode ${octal(place.mode)}: others can replace the log`, `chmod go-w ${folder}`));
-  const stats = lstatSync(path, { throwIfNoEntry: false });
+  const stats = look_at(path);
+  if (stats === undefined && !runs && rotated_of(path).length > 0)
+    return unless_wrong(found, `${path} was rotated while no helper ran; the next one makes it`);
   if (stats === undefined) return [...found, wrong(`${path} is missing`, "restart it, and find out who removed it")];
   if (!stats.isFile()) return [...found, wrong(`${path} is no regular file`, "move it away and restart it")];
   if (stats.uid !== user.uid)
@@ -53,18 +66,15 @@ function read_some(path: string, from: number | "end"): Buffer {
 
 /** The log's files that are not compressed, oldest first, by the number of their first record. */
 export function files_of_log(path: string): string[] {
-  const name = basename(path);
   const first_record = (file: string) => {
     const bytes = read_some(file, 0);
     return unseal(bytes.subarray(0, Math.max(0, bytes.indexOf(NEWLINE))))?.seq ?? Number.MAX_SAFE_INTEGER;
   };
-  const rotated = readdirSync(dirname(path))
-    .filter((other) => other.startsWith(name) && ROTATED.test(other.slice(name.length)))
-    .map((other) => join(dirname(path), other))
-    .filter((file) => lstatSync(file).isFile() && lstatSync(file).size > 0)
+  const rotated = rotated_of(path)
+    .filter((file) => look_at(file)?.size !== 0)
     .map((file) => ({ file, seq: first_record(file) }))
     .toSorted((a, b) => a.seq - b.seq);
-  return [...rotated.map(({ file }) => file), path];
+  return [...rotated.map(({ file }) => file), ...(look_at(path) === undefined ? [] : [path])];
 }
 
 /** What `lowport audit verify --json` says. */
@@ -75,9 +85,11 @@ export interface Verdict {
 
 /** Whether the chain holds. @param verify runs `lowport audit verify` on files */
 export function check_chain(path: string, verify: (files: readonly string[]) => Verdict): readonly Result[] {
-  // Whoever owns the folder could have put a fifo there, which nobody would ever write to.
-  if (!lstatSync(path).isFile()) return [unknown(`${path} is no regular file`, "see audit-log")];
-  const files = files_of_log(path);
+  // Whoever owns the folder could have put a fifo there, which nobody would ever write to, or a link to any file of root's.
+  const stats = look_at(path);
+  if (stats !== undefined && !stats.isFile()) return [unknown(`${path} is no regular file`, "see audit-log")];
+  const files = look_at(dirname(path)) === undefined ? [] : files_of_log(path);
+  if (files.length === 0) return [unknown("there is no log", "see audit-log")];
   let verdict = verify(files);
   // The last line may have been half written when it was read.
   if (verdict.damage.length > 0) verdict = verify(files);
@@ -106,12 +118,7 @@ export function check_clock(installed: string, path: string, now = Date.now()): 
   const built = statSync(installed).mtimeMs;
   if (now + CLOCK_SLACK_MS < built)
     return [wrong(`it is ${at(now)} here, before this lowport was installed (${at(built)})`, cure)];
-  let last: number | undefined;
-  try {
-    last = last_record_time(path);
-  } catch (error) {
-    if (errno_of(error) !== "ENOENT") throw error;
-  }
+  const last = look_at(path)?.isFile() === true ? last_record_time(path) : undefined;
   if (last !== undefined && now + CLOCK_SLACK_MS < last)
     return [wrong(`it is ${at(now)} here, and the last audit record is of ${at(last)}`, cure)];
   return [ok(`it is ${at(now)}`)];

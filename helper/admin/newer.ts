@@ -4,7 +4,7 @@
  * to install itself again if there is another; it never starts that other one by itself.
  */
 import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { message_of } from "../../shared/errors.js";
 import { VERSION } from "../../shared/protocol.js";
 import { name_release } from "./release.js";
@@ -19,6 +19,14 @@ export function npm_programs(prefixes: readonly string[] = PREFIXES): string[] {
   return prefixes
     .map((prefix) => join(prefix, "lib/node_modules/lowport"))
     .filter((folder) => existsSync(join(folder, "package.json")));
+}
+
+/** Where npm's link at that path of a command leads, if npm has made one. */
+export function by_npm(command: string): string | undefined {
+  const program = join(dirname(dirname(command)), "lib/node_modules/lowport");
+  const file = { lowport: "dist/client/cli.js", lowportd: "dist/helper/main.js" }[basename(command)];
+  const found = file !== undefined && basename(dirname(command)) === "bin" && existsSync(join(program, file));
+  return found ? join("../lib/node_modules/lowport", file) : undefined;
 }
 
 /** Whether this is the installed program, and not one that is to be installed. */

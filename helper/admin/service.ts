@@ -29,9 +29,9 @@ function refuse_socket(socket: string): void {
   if (stats !== undefined && !stats.isSocket()) throw new Refusal(`${socket} is there already and is no socket; move it away`);
 }
 
-/** Removes a socket that nobody listens on, and its lock. */
+/** Removes a socket that nobody listens on, its lock, and the pid file. */
 export function remove_socket(socket: string): void {
-  for (const path of [socket, `${socket}.lock`]) rmSync(path, { force: true });
+  for (const path of [socket, `${socket}.lock`, pid_file_of(socket)]) rmSync(path, { force: true });
   if (readdirSync(dirname(socket)).length === 0) rmdirSync(dirname(socket));
 }
 
@@ -72,6 +72,14 @@ export async function plan_service(
   const before: Change[] = [];
   const after: Change[] = [];
 
+  if (old_socket !== socket)
+    before.push({
+      says: `move the control socket from ${old_socket} to ${socket}; the configuration says so, so the service cannot go back if this fails`,
+      apply: () => undefined,
+      finish: () => {
+        if (look_at(old_socket)?.isSocket() === true) remove_socket(old_socket);
+      },
+    });
   if (look_at(RUN_FOLDER) === undefined)
     before.push({
       says: `see that ${RUN_FOLDER} is gone again`,
@@ -121,11 +129,5 @@ export async function plan_service(
       },
     });
   }
-  if (old_socket !== socket && look_at(old_socket)?.isSocket() === true)
-    after.push({
-      says: `remove ${old_socket}, where nobody listens any more`,
-      apply: () => undefined,
-      finish: () => remove_socket(old_socket),
-    });
   return { before, after };
 }

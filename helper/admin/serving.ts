@@ -16,22 +16,23 @@ export interface Status {
   readonly policyLoadedAt: string;
 }
 
-/** @returns as text, why no helper answers on that socket */
+/** @returns as text, why no helper answers on that socket. @throws Error if one does that cannot write its audit log */
 async function ask(socket: string): Promise<Status | string> {
   const cli = join(PROGRAM, "dist/client/cli.js");
   const { code, output } = await run_program(process.execPath, [cli, "status", "--json", "--socket", socket]);
+  let status: Partial<Status> & { error?: { code: string; message: string } };
   try {
-    const { pid, policyLoadedAt, error } = JSON.parse(output.split("\n")[0] ?? "") as Partial<Status> & {
-      error?: { message?: string };
-    };
-    if (code === 0 && typeof pid === "number" && policyLoadedAt !== undefined) return { pid, policyLoadedAt };
-    return error?.message ?? output;
+    status = JSON.parse(output.split("\n")[0] ?? "") as typeof status;
   } catch {
     return output;
   }
+  const { pid, policyLoadedAt, error } = status;
+  if (error?.code === "EIO") throw new Error(error.message); // it serves, and refuses everything
+  if (code === 0 && typeof pid === "number" && policyLoadedAt !== undefined) return { pid, policyLoadedAt };
+  return error?.message ?? output;
 }
 
-/** @returns undefined if no helper answers on that socket */
+/** @returns undefined if no helper answers on that socket. @throws Error if one does that cannot write its audit log */
 export async function ask_status(socket: string): Promise<Status | undefined> {
   const status = await ask(socket);
   return typeof status === "string" ? undefined : status;

@@ -48,12 +48,12 @@ export function kind_of(stats: Stats): string {
 
 /**
  * The names beside a file that is being replaced: the new one while it is written, the old one until all is done. What reads whole
- * folders (init, logrotate, the helper) takes no notice of a name with a dot before and a tilde behind.
+ * folders must take no notice of them: a tilde at the end does for all but the inits, which want a dot (and that logrotate reads).
  */
-export const beside = (path: string) => ({
-  fresh: join(dirname(path), `.${basename(path)}.lowport-new~`),
-  old: join(dirname(path), `.${basename(path)}.lowport-old~`),
-});
+export function beside(path: string): { readonly fresh: string; readonly old: string } {
+  const name = join(dirname(path), `${dirname(path) === "/etc/init.d" ? "." : ""}${basename(path)}`);
+  return { fresh: `${name}.lowport-new~`, old: `${name}.lowport-old~` };
+}
 
 /** Removes what an install that was killed has left beside these paths. */
 export function remove_leftovers(paths: Iterable<string>): void {

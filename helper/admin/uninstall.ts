@@ -3,10 +3,9 @@
  * the account. The audit log stays, as root's, unless --purge says otherwise. Each step is done if it can be, whatever became of
  * the others, so that half an installation can be removed too; what could not be done is said, and a second run tries it again.
  */
-import { readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { errno_of, message_of } from "../../shared/errors.js";
-import { pid_file_of } from "../../shared/pid-file.js";
 import { DEFAULT_CONFIG, DEFAULT_SOCKET, EXIT } from "../../shared/protocol.js";
 import { die } from "../command-line.js";
 import { find_user_entry, remove_group, remove_user } from "./account.js";
@@ -15,7 +14,7 @@ import { AUDIT_FOLDER, give_to_root, remove_log } from "./audit-folder.js";
 import { hear_signals } from "./changes.js";
 import { files_of, find_init, type Init, init_of } from "./inits.js";
 import { stop_leftovers } from "./leftovers.js";
-import { npm_programs } from "./newer.js";
+import { by_npm, npm_programs } from "./newer.js";
 import { clean_up, KNOWN_FILES, LINKS } from "./plan.js";
 import { type InstallRecord, lock_installs, RECORD, read_record } from "./record.js";
 import { list_releases } from "./release.js";
@@ -73,15 +72,17 @@ function plan_uninstall(init: Init | undefined, record: InstallRecord | undefine
     });
   if (init !== undefined && files.some(own)) add(`tell ${init.name} that they are gone`, () => init.read_again());
   for (const { path, to } of LINKS)
-    if (look_at(path)?.isSymbolicLink() === true && readlinkSync(path) === to) add(`remove ${path}`, () => rmSync(path));
+    if (look_at(path)?.isSymbolicLink() === true && readlinkSync(path) === to)
+      add(`remove ${path}`, () => {
+        rmSync(path);
+        const npm = by_npm(path);
+        if (npm !== undefined) symlinkSync(npm, path); // as it was before the install
+      });
 
   // What it read and wrote.
   const socket = record?.socket ?? DEFAULT_SOCKET;
   if (dirname(socket) !== RUN_FOLDER && look_at(socket)?.isSocket() === true)
-    add(`remove ${socket}`, () => {
-      rmSync(pid_file_of(socket), { force: true });
-      remove_socket(socket);
-    });
+    add(`remove ${socket}`, () => remove_socket(socket));
   for (const folder of [CONFIG_FOLDER, RUN_FOLDER])
     if (look_at(folder) !== undefined) add(`remove ${folder} with all that is in it`, () => remove_tree(folder));
   const log = look_at(AUDIT_FOLDER);
@@ -148,9 +149,7 @@ export async function uninstall(args: readonly string[]): Promise<never> {
         `the user and group ${ACCOUNT} stay: it is not known that an install has made them; userdel ${ACCOUNT} removes them`,
       );
     for (const program of npm_programs())
-      next.push(
-        `${program} is npm's and stays: npm uninstall --global lowport removes it, npm install --global makes its commands anew`,
-      );
+      next.push(`${program} is npm's and stays; sudo npm uninstall --global lowport removes it`);
     return { result: options["dry-run"] ? "nothing was changed (--dry-run)" : "lowport is removed", next };
   });
 }

@@ -8,7 +8,7 @@ import process from "node:process";
 import { type TestContext, test } from "node:test";
 import { find_helper } from "../../client/status.js";
 import { is_helper, read_pid_file } from "../../shared/pid-file.js";
-import { temp_folder } from "../fixtures.js";
+import { needs_root, temp_folder } from "../fixtures.js";
 
 const folder = temp_folder();
 const file = join(folder, "lowport.pid");
@@ -30,6 +30,27 @@ for (const word of ["/usr/local/lib/lowport/current/dist/helper/main.js", "dist/
 
 for (const word of ["/srv/other/main.js", "notlowportd", "/usr/bin/lowportd.bak", "helper/main.json"])
   test(`a process with ${word} in its command line is none`, (t) => assert.equal(is_helper(process_with(t, word)), false));
+
+test("a process of another user than the configuration names is none, whatever its command line", {
+  skip: needs_root,
+}, async (t) => {
+  const config = join(folder, "lowport.json");
+  const looks = (uid: number, ...words: string[]) => {
+    const ids = [`--reuid=${uid}`, "--regid=65534", "--clear-groups"];
+    const line = ["sh", "-c", "echo; read nothing", "/usr/local/sbin/lowportd", "run", ...words];
+    const child = spawn("setpriv", [...ids, ...line], { stdio: ["pipe", "pipe", "ignore"] });
+    t.after(() => child.kill("SIGKILL"));
+    return new Promise<number>((resolve) => child.stdout.once("data", () => resolve(child.pid as number)));
+  };
+  writeFileSync(config, '{ "user": 4711, "rules": [] }', { mode: 0o644 });
+  for (const words of [["--config", config], [`--config=${config}`]]) {
+    assert.equal(is_helper(await looks(4711, ...words)), true);
+    assert.equal(is_helper(await looks(4712, ...words)), false);
+    assert.equal(is_helper(await looks(0, ...words)), true, "while it starts");
+  }
+  writeFileSync(config, '{ "user": "nobody" }');
+  assert.equal(is_helper(await looks(65534, "--config", config)), true);
+});
 
 test("a process that is gone is no helper", () => {
   const { pid } = spawnSync("/bin/true");

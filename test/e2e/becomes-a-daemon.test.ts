@@ -309,8 +309,8 @@ test("SysV 14 and 15: a start that fails gives its code and what is wrong, and l
     [() => writeFileSync(CONFIG, "{"), 78, /^\/etc\/lowport\/lowport\.json: \/: is not JSON/m, []],
     [() => rmSync("/var/log/lowport", { recursive: true }), 78, /\/audit\/path/, []],
     [() => mkdirSync(SOCKET, { recursive: true }), 1, /is there already and is no socket/, []],
-    [() => undefined, 64, /Unknown option '--ready-fd'/, ["--ready-fd", "1"]],
-    [() => undefined, 64, /Unknown option '--syslog'/, ["--syslog"]],
+    [() => undefined, 64, /--ready-fd cannot be given here/, ["--ready-fd", "1"]],
+    [() => undefined, 64, /--syslog cannot be given here/, ["--syslog"]],
   ];
   for (const [spoil, code, says, args] of cases) {
     fresh();

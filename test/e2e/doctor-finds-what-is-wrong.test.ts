@@ -4,7 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { appendFileSync, chmodSync, chownSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, chmodSync, chownSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { Finding } from "../../helper/admin/findings.js";
 import { EXIT } from "../../shared/protocol.js";
@@ -21,6 +22,7 @@ import {
   read_audit,
   run_helper,
   start_helper,
+  until,
 } from "./helper-process.js";
 
 await enter_box(import.meta.url);
@@ -32,6 +34,7 @@ const ELSEWHERE = new Set(["program", "drift", "service"]);
 
 async function start(t: TestContext, options: Options = {}): Promise<Helper> {
   const helper = await start_helper(t, options);
+  mkdirSync(dirname(PID_FILE), { recursive: true });
   writeFileSync(PID_FILE, `${helper.pid}\n`);
   chmodSync(AUDIT_FOLDER, 0o2750);
   return helper;
@@ -109,7 +112,7 @@ test("config: each fault, and one that a reload could not read", async (t) => {
   await start(t);
   const good = readFileSync(CONFIG, "utf8");
   chmodSync(CONFIG, 0o600);
-  await finds(t, "config", /lowport\.json cannot be read by lowport, so SIGHUP takes no new rules/);
+  await finds(t, "config", /lowport\.json cannot be read by lowport: a reload takes no new rules/);
   chownSync(CONFIG, 0, LOWPORT_GID);
   chmodSync(CONFIG, 0o640);
   assert.deepEqual(
@@ -129,7 +132,24 @@ test("config: each fault, and one that a reload could not read", async (t) => {
     ["config"],
   );
   assert.match(findings.find(({ check }) => check === "config")?.detail ?? "", /\/rules\/0\/users\/0: there is no user "nosuch"/);
-  assert.equal(findings.find(({ check }) => check === "socket")?.state, "unknown");
+  const others = findings.filter(({ check }) => check !== "config");
+  assert.deepEqual(
+    others.filter(({ state }) => state !== "ok"),
+    [],
+    "what is not in the rules is known all the same",
+  );
+  rmSync(CONFIG);
+  const none = (await examine(t)).find(({ check }) => check === "config");
+  assert.deepEqual([none?.detail, none?.cure], [`there is no ${CONFIG}`, "sudo lowportd install writes one"]);
+});
+
+test("config: changed, and not taken yet", async (t) => {
+  const helper = await start(t);
+  writeFileSync(CONFIG, readFileSync(CONFIG, "utf8"));
+  await finds(t, "config", /lowport\.json was changed after the helper read it, at /);
+  helper.process.kill("SIGHUP");
+  await helper.recorded("the reload", ({ event }) => event === "reload");
+  await until("it is in force", async () => (await examine(t)).every(({ state }) => state === "ok"));
 });
 
 test("answer: a helper that hangs, and one that is gone", async (t) => {
@@ -139,7 +159,11 @@ test("answer: a helper that hangs, and one that is gone", async (t) => {
   await helper.stop("SIGKILL");
   const findings = await examine(t);
   const bad = findings.filter(({ state }) => state === "wrong").map(({ check }) => check);
-  assert.deepEqual(bad, ["answer", "pid-file"]);
+  assert.deepEqual(bad, ["answer"]);
+  assert.match(
+    findings.find(({ check }) => check === "pid-file")?.detail ?? "",
+    /which has ended; the next helper writes it anew/,
+  );
   assert.equal(findings.find(({ check }) => check === "privileges")?.state, "unknown");
 });
 
@@ -168,6 +192,17 @@ test("pid-file: garbage, another process, and one that others may write", async 
     (await examine(t)).filter(({ state }) => state !== "ok"),
     [],
   );
+});
+
+test("pid-file: of a service whose socket is elsewhere", async (t) => {
+  const helper = await start(t, { config: { socket: { path: "/run/other/my.sock" } } });
+  const findings = await examine(t);
+  assert.deepEqual(
+    findings.filter(({ state }) => state !== "ok"),
+    [],
+  );
+  const { detail } = findings.find(({ check }) => check === "pid-file") as Finding;
+  assert.equal(detail, `${PID_FILE} names process ${helper.pid}`);
 });
 
 test("socket: mode, owner, group, and its folder", async (t) => {

@@ -3,6 +3,7 @@
  * program, of what install wrote elsewhere, and of the service itself.
  */
 import assert from "node:assert/strict";
+import { dirname } from "node:path";
 import { before, describe, test } from "node:test";
 import type { Finding } from "../../helper/admin/findings.js";
 import { boot, type Init, need_inits, type RealBox } from "./real-init.js";
@@ -84,6 +85,8 @@ for (const init of INITS)
       );
       assert.equal(code, 0);
       assert.equal(findings.find(({ check }) => check === "audit-log")?.state, "unknown");
+      for (const check of ["service", "drift"]) assert.equal(findings.find((one) => one.check === check)?.state, "ok", check);
+      assert.doesNotMatch(JSON.stringify(findings), /output-|EACCES/);
     });
 
     const disabled = [DISABLE[init], ENABLE[init], "service", /does not start it at boot/] as const;
@@ -97,6 +100,20 @@ for (const init of INITS)
         assert.match(bad.map(({ detail }) => detail).join("\n"), says);
         assert.equal(code, 2);
       });
+
+    test("a drop-in that install did not write is named", async () => {
+      if (init !== "systemd") return; // the others have none
+      const dropin = "/etc/systemd/system/lowport.service.d/mine.conf";
+      const text = "[Service]\\nNoNewPrivileges=no\\n";
+      await box.do(["sh", "-c", `mkdir -p ${dirname(dropin)}; printf '${text}' >${dropin}; systemctl daemon-reload`]);
+      const { findings } = await examine(box);
+      await box.do(["sh", "-c", `rm ${dropin}; systemctl daemon-reload`]);
+      const drift = findings.filter(({ check, state }) => check === "drift" && state !== "ok");
+      assert.deepEqual(
+        drift.map(({ detail }) => detail),
+        [`lowport.service is changed by ${dropin}, which install did not write`],
+      );
+    });
 
     test("mended, all is well again", async () => {
       assert.equal((await examine(box)).code, 0);

@@ -67,6 +67,25 @@ test("a configuration that is broken is told when it is started, and nothing run
   assert.equal((await status(box)).pid, helper_pid(box));
 });
 
+test("restart and reload with a broken configuration say why, and the helper that runs is left as it is", async () => {
+  const pid = helper_pid(box);
+  const rules = box.path("/etc/lowport/rules.d/70-bad.json");
+  writeFileSync(rules, '{ "rules": [{ "name": "bad", "users": ["nosuch"], "ports": [81] }] }');
+  for (const command of ["restart", "reload"]) {
+    const { code, stderr, stdout } = await box.run(rc(command));
+    assert.notEqual(code, 0, command);
+    assert.match(stderr + stdout, /70-bad\.json.*there is no user "nosuch"/);
+    assert.match(stderr + stdout, /the configuration is not valid, so lowport is not re/);
+    assert.equal((await status(box)).pid, pid, command);
+    await box.do(service.is_running);
+  }
+  await box.do(["rm", "/etc/lowport/rules.d/70-bad.json"]);
+  await box.do(service.reload);
+  assert.equal((await status(box)).pid, pid);
+  await box.do(rc("restart"));
+  assert.notEqual((await status(box)).pid, pid);
+});
+
 test("what a caller exports does not reach it, nor does a umask", async () => {
   const pid = helper_pid(box);
   const env = { NODE_OPTIONS: "--require=/nonexistent", LD_PRELOAD: "/nonexistent.so", NODE_PATH: "/tmp" };

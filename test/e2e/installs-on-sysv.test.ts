@@ -3,7 +3,7 @@
  * keeps to the LSB; the second time it is an upgrade without a dropped connection, and `uninstall` leaves no trace but the audit log.
  */
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { after, test } from "node:test";
 import { boot, need_inits } from "./real-init.js";
 import {
@@ -11,6 +11,7 @@ import {
   helper_pid,
   is_hardened,
   is_there,
+  LIBRARY,
   list_disk,
   lowportd,
   PID_FILE,
@@ -110,6 +111,36 @@ test("a configuration that is broken is told when it is started: 6, and nothing 
   assert.equal(await code_of("status"), 3);
   writeFileSync(box.path("/etc/lowport/lowport.json"), config);
   assert.equal(await code_of("start"), 0);
+});
+
+test("restart and reload with a broken configuration say why, and the helper that runs is left as it is", async () => {
+  const pid = helper_pid(box);
+  const rules = box.path("/etc/lowport/rules.d/70-bad.json");
+  writeFileSync(rules, '{ "rules": [{ "name": "bad", "users": ["nosuch"], "ports": [81] }] }');
+  for (const command of ["restart", "try-restart", "reload", "force-reload"]) {
+    const { code, stderr } = await box.run(script(command));
+    assert.equal(code, 6, command);
+    assert.match(stderr, /70-bad\.json.*there is no user "nosuch"/);
+    assert.match(stderr, /so nothing was done/);
+    assert.equal((await status(box)).pid, pid, command);
+  }
+  rmSync(rules);
+  assert.equal(await code_of("reload"), 0);
+  assert.equal((await status(box)).pid, pid);
+});
+
+test("a stranger's process that looks like a helper does not stand for it", async (t) => {
+  await box.do(["kill", "-KILL", String(helper_pid(box))]);
+  const looks = ["-e", "console.log(process.pid); setInterval(() => {}, 1e6)", `${LIBRARY}/current/dist/helper/main.js`, "run"];
+  const other = box.spawn([`${LIBRARY}/current/node`, ...looks, "--config", "/etc/lowport/lowport.json"], { user: "alice" });
+  t.after(() => other.kill("SIGKILL"));
+  const pid = await new Promise<string>((resolve) => other.stdout?.once("data", (text: Buffer) => resolve(String(text).trim())));
+  await box.do(["sh", "-c", 'cat >"$0"', PID_FILE], { input: `${pid}\n` });
+  assert.equal(await code_of("status"), 1);
+  assert.equal(await code_of("start"), 0);
+  assert.notEqual(helper_pid(box), Number(pid));
+  assert.equal((await status(box)).pid, helper_pid(box));
+  await box.do(["kill", pid]);
 });
 
 test("what a caller exports does not reach it, nor does a umask or a folder", async () => {

@@ -66,7 +66,7 @@ for (const line of ["^link .*/current", "^restart"])
     const { code, stderr } = await lowportd(box, ["install"], {}, NEWER);
     assert.equal(code, 0, stderr);
     assert.equal((await status(box)).pid, helper_pid(box));
-    assert.equal(await box.do(["find", "/etc", "/usr/local", "-xdev", "-name", ".*.lowport-*"]), "");
+    assert.equal(await box.do(["find", "/etc", "/usr/local", "-xdev", "-name", "*.lowport-*"]), "");
     await leaves_nothing();
   });
 
@@ -79,6 +79,29 @@ for (const folder of ["/var/log/lowport", "/run/lowport", `${LIBRARY}/current`])
     assert.equal((await status(box)).pid, helper_pid(box));
     await leaves_nothing();
   });
+
+test("the socket's group has changed and a restart failed: install makes the socket anew", async () => {
+  await install(box);
+  await box.do(["sh", "-ec", `echo '{ "rules": [], "socket": { "group": "adm" } }' >/etc/lowport/lowport.json`]);
+  assert.notEqual((await box.run(["systemctl", "restart", "lowport.service"])).code, 0);
+  await install(box);
+  assert.match(await box.do(["stat", "--format=%G %a", "/run/lowport/lowport.sock"]), /^adm 660$/m);
+  await leaves_nothing();
+});
+
+test("the socket has moved: install follows, and leaves nothing at the old place", async () => {
+  await install(box);
+  await box.do([
+    "sh",
+    "-ec",
+    `echo '{ "rules": [], "socket": { "path": "/run/lowport-other/s.sock" } }' >/etc/lowport/lowport.json`,
+  ]);
+  const { stdout } = await install(box);
+  assert.match(stdout, /move the control socket from \/run\/lowport\/lowport.sock to \/run\/lowport-other\/s.sock/);
+  await box.do(["/usr/local/bin/lowport", "status", "--socket", "/run/lowport-other/s.sock"]);
+  assert.equal(await box.do(["find", "/run/lowport", "-name", "lowport.*"]), "");
+  await leaves_nothing();
+});
 
 test("the record of an install is lost: uninstall removes what is lowport's by its looks, and says who stays", async () => {
   await install(box);

@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { chmodSync, chownSync, existsSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { type TestContext, test } from "node:test";
+import { EXIT } from "../../shared/protocol.js";
 import { enter_box, USERS } from "./box.js";
 import { CONFIG, clear_audit_log, run_helper, start_helper, WEB_RULE, write_config } from "./helper-process.js";
 import { Peer } from "./peer.js";
@@ -142,13 +143,30 @@ test("configuration: a rules file that another can write is refused too", async 
   await refuses(t, 78, /^\/etc\/lowport\/rules\.d\/a\.json: \/: .*owned by uid 2001/m);
 });
 
+test("without a configuration each command says what makes one, by install or by hand", async (t) => {
+  write_config();
+  rmSync("/etc/lowport", { recursive: true });
+  for (const [args, by_hand] of [
+    [["check-config"], true],
+    [["run", "--daemon"], true],
+    [["run"], false],
+  ] as const) {
+    const { code, stderr } = await run_helper(t, { args });
+    assert.equal(code, EXIT.config, args.join(" "));
+    assert.match(stderr, /lowport\.json: .*there is no such file; `sudo lowportd install` writes one/);
+    assert.equal(/^ {2}useradd --system .*\n {2}install -d .*\n {2}mkdir -p .*"rules": \[\]/m.test(stderr), by_hand, stderr);
+  }
+  const { stderr } = await run_helper(t, { args: ["check-config", "--config", "/etc/lowport/other.json"] });
+  assert.doesNotMatch(stderr, /useradd/, "that is for the default one");
+});
+
 test("check-config says ok, changes nothing, and needs no root", async (t) => {
   write_config();
   const as_bob = ["setpriv", "--reuid=2002", "--regid=2002", "--clear-groups"];
   for (const wrapper of [[], as_bob]) {
     const { code, stdout } = await run_helper(t, { ...check, wrapper });
     assert.equal(code, 0);
-    assert.equal(stdout, `${CONFIG}: ok, 1 rules\n`);
+    assert.equal(stdout, `${CONFIG}: ok, 1 rule\n`);
   }
   const { stderr } = await refuses(t, 77, /must be started as root/, { wrapper: as_bob });
   assert.equal(stderr.trim().split("\n").length, 1);

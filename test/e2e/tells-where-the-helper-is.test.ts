@@ -4,8 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chownSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
+import { dirname } from "node:path";
 import { type TestContext, test } from "node:test";
 import { EXIT } from "../../shared/protocol.js";
 import { enter_box, names_in, USERS } from "./box.js";
@@ -31,6 +32,7 @@ const maps_of = (pid: string) => read_proc(pid, "maps");
 /** A helper with the pid file that root writes. */
 async function start(t: TestContext, options: Options = {}): Promise<Helper> {
   const helper = await start_helper(t, options);
+  mkdirSync(dirname(PID_FILE), { recursive: true });
   writeFileSync(PID_FILE, `${helper.pid}\n`);
   return helper;
 }
@@ -64,13 +66,72 @@ test("stopped: no socket, or nobody who listens; 69, and how to start it", async
   assert.deepEqual([none.json.state, none.json.error.code], ["stopped", "ENOENT"]);
 });
 
+test("stopped by hand: whoever may read the audit log is told so, any other that it may be", async (t) => {
+  const helper = await start(t);
+  await helper.stop("SIGTERM");
+  const root = await both_ways(USERS.root, ["status"], EXIT.unreachable);
+  assert.deepEqual([root.json.state, root.json.left], ["stopped", [PID_FILE, SOCKET]]);
+  assert.match(
+    root.text.stderr,
+    new RegExp(`it was stopped, and has left ${PID_FILE} and ${SOCKET}, which the next one takes over`),
+  );
+  const alice = await both_ways(USERS.alice, ["status"], EXIT.unreachable);
+  assert.equal(alice.json.state, "stale");
+  assert.match(alice.text.stderr, new RegExp(`process ${helper.pid} is gone, stopped or failed, and has left`));
+});
+
+test("the pid file of a service whose socket is elsewhere is found, and only for that socket", async (t) => {
+  const path = "/run/other/my.sock";
+  const helper = await start(t, { config: { socket: { path } } });
+  const { json } = await both_ways(USERS.root, ["status", "--socket", path], EXIT.ok);
+  assert.deepEqual(json.pidFile, { path: PID_FILE, pid: helper.pid, alive: true });
+  await freeze(helper);
+  const hung = await both_ways(USERS.root, ["status", "--socket", path], EXIT.unreachable);
+  assert.match(hung.text.stderr, /was stopped by a signal/);
+  const none = await both_ways(USERS.root, ["status", "--socket", "/run/none/my.sock"], EXIT.unreachable);
+  assert.deepEqual([none.json.state, none.json.pidFile], ["stopped", undefined]);
+});
+
+test("stale too if its number is a stranger's process that looks like a helper", async (t) => {
+  for (const config of ["/etc/lowport/lowport.json", "/run/mallory.json", "/run/none.json"]) await stands_in(t, config);
+});
+
+/** Mallory's process with a helper's command line, in the place of a helper that was killed. */
+async function stands_in(t: TestContext, config: string): Promise<void> {
+  const helper = await start(t);
+  await helper.stop("SIGKILL");
+  writeFileSync("/run/mallory.json", '{ "user": "mallory" }');
+  chownSync("/run/mallory.json", 2005, 2005);
+  const ids = ["--reuid=2005", "--regid=2005", "--clear-groups"];
+  const looks = ["sh", "-c", "read nothing", "/usr/local/sbin/lowportd", "run", "--config", config];
+  const other = spawn("setpriv", [...ids, ...looks], { stdio: ["pipe", "ignore", "ignore"] });
+  t.after(() => other.kill("SIGKILL"));
+  await until("it is mallory's", () => read_proc(String(other.pid), "status").includes("Uid:\t2005\t2005"));
+  writeFileSync(PID_FILE, `${other.pid}\n`);
+  const { json } = await both_ways(USERS.alice, ["status"], EXIT.unreachable);
+  assert.deepEqual([json.state, json.pidFile], ["stale", { path: PID_FILE, pid: other.pid, alive: false }]);
+}
+
+test("a member of the group is not told to join it", async (t) => {
+  await (await start(t)).stop();
+  rmSync("/run/lowport", { recursive: true });
+  const alice = await both_ways(USERS.alice, ["status"], EXIT.unreachable);
+  assert.match(alice.text.stderr, /there is no lowport helper at/);
+  assert.doesNotMatch(alice.text.stderr, /group|usermod/);
+  const mallory = await both_ways(USERS.mallory, ["status"], EXIT.unreachable);
+  assert.match(mallory.text.stderr, /sudo usermod -aG lowport mallory/);
+});
+
 test("stale: the process that the pid file names is gone; 69, with the files that it left", async (t) => {
   const helper = await start(t);
   await helper.stop("SIGKILL");
   const { text, json } = await both_ways(USERS.alice, ["status"], EXIT.unreachable);
   assert.deepEqual([json.state, json.left], ["stale", [PID_FILE, SOCKET]]);
   assert.deepEqual(json.pidFile, { path: PID_FILE, pid: helper.pid, alive: false });
-  assert.match(text.stderr, new RegExp(`process ${helper.pid} is gone and has left ${PID_FILE} and ${SOCKET}`));
+  assert.match(
+    text.stderr,
+    new RegExp(`process ${helper.pid} is gone, stopped or failed, and has left ${PID_FILE} and ${SOCKET}`),
+  );
   assert.match(text.stderr, /the next one takes over\. Install it/);
   rmSync(SOCKET);
   assert.deepEqual((await both_ways(USERS.alice, ["status"], EXIT.unreachable)).json.left, [PID_FILE]);

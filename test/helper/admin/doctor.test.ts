@@ -17,12 +17,13 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
 import { describe } from "../../../helper/admin/doctor.js";
-import { check_answer } from "../../../helper/admin/doctor-process.js";
+import { check_answer, check_pid_file, check_socket } from "../../../helper/admin/doctor-process.js";
 import { check_drift, check_loads, check_loose_program, check_release } from "../../../helper/admin/doctor-program.js";
 import { check_audit_log, check_chain, check_clock, check_disk, files_of_log } from "../../../helper/admin/doctor-record.js";
+import { check_units } from "../../../helper/admin/doctor-units.js";
 import { ok, type Result, run_check, unknown, wrong } from "../../../helper/admin/findings.js";
 import { make_lines } from "../../client/audit-log.js";
-import { DIST, needs_root, REPOSITORY, temp_folder } from "../../fixtures.js";
+import { AS_NOBODY, DIST, needs_root, REPOSITORY, run_module, temp_folder } from "../../fixtures.js";
 
 const me = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
 const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
@@ -130,6 +131,49 @@ function make_installed() {
   return { path, link, record: { files: [{ path, mode: "0644", ...me, sha256: sha256("unit") }], links } };
 }
 
+test("node: its version, and that the system has a newer one", () => {
+  const { version } = process;
+  const at = (other: string) => check_loads(process.execPath, REPOSITORY, [{ path: "/usr/bin/node", version: other }]).node;
+  assert.deepEqual(at(version), ok(`${process.execPath} is Node ${version}`));
+  assert.equal(at("v9.99.99").state, "ok");
+  const newer = at("v999.0.1");
+  assert.equal(newer.state, "unknown");
+  assert.match(newer.detail, new RegExp(`is Node ${version}, and /usr/bin/node is v999\\.0\\.1`));
+  assert.match(newer.cure, /sudo \/usr\/bin\/node .*main\.js install/);
+  const more = check_loads(process.execPath, REPOSITORY, [
+    { path: "/a", version: "v999.2.0" },
+    { path: "/b", version: "v999.10.0" },
+  ]);
+  assert.match(more.node.detail, /\/b is v999\.10\.0/);
+});
+
+const UNITS = ["lowport.service", "lowport.socket"].map((unit) => `/etc/systemd/system/${unit}`);
+/** What systemd says of the units, but for these. */
+const shows =
+  (changes: Record<string, string> = {}) =>
+  async (unit: string) =>
+    new Map(Object.entries({ FragmentPath: `/etc/systemd/system/${unit}`, DropInPaths: "", NeedDaemonReload: "no", ...changes }));
+
+test("drift: what systemd runs besides what install wrote", { skip: needs_root }, async () => {
+  const record = { init: "systemd", files: UNITS.map((path) => ({ path, mode: "0644", uid: 0, gid: 0, sha256: "" })) };
+  const distribution = "/usr/lib/systemd/system/service.d/10-timeout-abort.conf";
+  assert.deepEqual(await check_units(record, shows()), []);
+  assert.deepEqual(await check_units(record, shows({ DropInPaths: `${distribution} ${UNITS[0]}` })), []);
+  assert.deepEqual(await check_units({ ...record, init: "sysv" }, shows({ FragmentPath: "" })), []);
+  const [own, other] = [join(temp_folder(), "own.conf"), join(temp_folder(), "other.conf")];
+  for (const path of [own, other]) writeFileSync(path, "[Service]\nNoNewPrivileges=no\n");
+  chmodSync(other, 0o666);
+  const results = await check_units(record, shows({ DropInPaths: `${own} ${other}` }));
+  assert.deepEqual(
+    results.map(({ state }) => state),
+    ["unknown", "wrong", "unknown", "wrong"],
+  );
+  assert.match(results[0]?.detail ?? "", new RegExp(`lowport\\.service is changed by ${own}, which install did not write`));
+  assert.match(results[1]?.detail ?? "", /is changed by .*other\.conf, and .* can be written by others than root/);
+  found(await check_units(record, shows({ FragmentPath: "/run/x" })), /takes lowport\.service from \/run\/x/, /socket from/);
+  found(await check_units(record, shows({ NeedDaemonReload: "yes" })), /has not read lowport\.service/, /lowport\.socket/);
+});
+
 test("drift: files and links as they were installed, and not", () => {
   const { path, link, record } = make_installed();
   all_ok(check_drift(record));
@@ -145,11 +189,37 @@ test("drift: files and links as they were installed, and not", () => {
 
 test("answer: running, another version, out of reach, and each other state", () => {
   const running = { state: "running", pid: 1, version: "1.0.0" };
-  all_ok(check_answer(running, "1.0.0"));
-  found(check_answer(running, "1.1.0"), /version 1\.0\.0 runs, and 1\.1\.0 is installed/);
+  all_ok(check_answer(running, undefined, "1.0.0"));
+  found(check_answer(running, "openrc", "1.1.0"), /version 1\.0\.0 runs, and 1\.1\.0 is installed/);
   for (const state of ["stopped", "stale", "hung"])
     found(check_answer({ state, error: { code: "X", message: "is not there" } }), /is not there/);
   assert.equal(check_answer({ state: "unreachable", error: { code: "EACCES", message: "join" } })[0]?.state, "unknown");
+  const stopped = { state: "stopped", error: { code: "X", message: "is not there" } };
+  assert.match(check_answer(stopped, "systemd")[0]?.cure ?? "", /^sudo systemctl start .*check-config.*journalctl -u lowport/);
+  assert.match(check_answer(stopped)[0]?.cure ?? "", /^start it; .*check-config/);
+});
+
+test("pid-file and socket: the cure is the one of the init", () => {
+  const gone = spawnSync("/bin/true").pid;
+  const folder = temp_folder();
+  const [path, pid_file] = [join(folder, "lowport.sock"), join(folder, "lowport.pid")];
+  writeFileSync(pid_file, `${gone}\n`, { mode: 0o644 });
+  const [left] = check_pid_file(path, undefined);
+  assert.match(left?.detail ?? "", new RegExp(`is of process ${gone}, which has ended; the next helper writes it anew`));
+  assert.match(
+    check_pid_file(path, 1, "sysv")
+      .map(({ cure }) => cure)
+      .join(),
+    /sudo service lowport restart/,
+  );
+  for (const [init, cure] of [
+    ["systemd", "sudo systemctl restart lowport.socket lowport.service"],
+    ["openrc", "sudo rc-service lowport restart"],
+    [undefined, "restart it"],
+  ] as const)
+    assert.deepEqual(check_socket({ path: join(folder, "none/lowport.sock"), gid: 0, mode: 0o660 }, init), [
+      wrong(`${folder}/none is missing`, cure),
+    ]);
 });
 
 /** A folder with a log of four lines, over two files. */
@@ -174,6 +244,11 @@ test("audit-log: owner and mode of the file and of its folder", () => {
   chmodSync(folder, 0o750);
   rmSync(path);
   found(check_audit_log(path, user), /audit\.log is missing/);
+  all_ok(check_audit_log(path, user, false)); // there is audit.log.1
+  assert.deepEqual(files_of_log(path), [`${path}.1`]);
+  rmSync(`${path}.1`);
+  found(check_audit_log(path, user, false), /audit\.log is missing/);
+  found(check_audit_log(join(folder, "none/audit.log"), user), /\/none is missing/);
   symlinkSync("/etc/passwd", path);
   found(check_audit_log(path, user), /is no regular file/);
 });
@@ -191,7 +266,19 @@ test("audit-chain: the files that are not compressed, oldest first; damage is to
   );
   rmSync(path);
   assert.equal(spawnSync("mkfifo", [path]).status, 0);
-  assert.equal(check_chain(path, () => assert.fail("it would wait for ever"))[0]?.state, "unknown");
+  const never = () => assert.fail("it would wait for ever, or read what is root's");
+  assert.equal(check_chain(path, never)[0]?.state, "unknown");
+  rmSync(path);
+  symlinkSync("/etc/passwd", path);
+  assert.equal(check_chain(path, never)[0]?.state, "unknown");
+  rmSync(`${path}.1`);
+  symlinkSync("/etc/passwd", `${path}.1`);
+  assert.equal(spawnSync("mkfifo", [`${path}.2`]).status, 0);
+  rmSync(path);
+  assert.equal(check_chain(path, never)[0]?.state, "unknown");
+  assert.equal(check_chain(join(folder, "none/audit.log"), never)[0]?.state, "unknown");
+  writeFileSync(path, "");
+  assert.deepEqual(files_of_log(path), [path], "neither the link nor the fifo");
   rmSync(path);
   writeFileSync(path, "");
   let runs = 0;
@@ -226,11 +313,25 @@ test("what a user may not see is unknown, to root it is wrong; any other failure
   assert.deepEqual(await run_check("x", fail("EACCES"), false), [
     { check: "x", state: "unknown", detail: "needs root: no", cure: "sudo lowportd doctor" },
   ]);
+  const missing = Object.assign(new Error("ENOENT: no such file or directory, lstat '/x'"), { code: "ENOENT", path: "/x" });
+  const throws = (error: Error) => () => {
+    throw error;
+  };
+  assert.equal((await run_check("x", throws(missing)))[0]?.detail, "/x is missing");
+  const closed = Object.assign(new Error("EACCES: permission denied, open '/x'"), { code: "EACCES", path: "/x" });
+  assert.equal((await run_check("x", throws(closed), false))[0]?.detail, "needs root: this user may not look at /x");
   for (const [code, is_admin] of [
     ["EACCES", true],
     ["EIO", false],
   ] as const)
     assert.equal((await run_check("x", fail(code), is_admin))[0]?.state, "wrong");
+});
+
+test("a program of the system can be asked without root", () => {
+  const programs = JSON.stringify(new URL("../../../helper/admin/programs.js", import.meta.url).href);
+  const source = `import { run_program } from ${programs}; console.log(JSON.stringify(await run_program("echo", ["hello"])));`;
+  const { stdout, stderr } = run_module(source, AS_NOBODY);
+  assert.deepEqual([stdout, stderr], ['{"code":0,"output":"hello"}', ""]);
 });
 
 test("a check that finds very much tells the first, and how many more there are", async () => {

@@ -235,8 +235,8 @@ test("what an install that was killed has left beside a file is no hindrance, an
   const folder = own_folder();
   writeFileSync(join(folder, "file"), "text");
   chmodSync(join(folder, "file"), 0o644);
-  linkSync(join(folder, "file"), join(folder, ".file.lowport-old~"));
-  writeFileSync(join(folder, ".file.lowport-new~"), "half of the te");
+  linkSync(join(folder, "file"), join(folder, "file.lowport-old~"));
+  writeFileSync(join(folder, "file.lowport-new~"), "half of the te");
   const plan = new Plan();
   plan.file({ path: join(folder, "file"), text: "new", mode: 0o644 });
   await make(plan);
