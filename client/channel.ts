@@ -60,6 +60,12 @@ export class Channel {
     if ((mask & ~WRITABLE) !== 0) this.#read();
   };
 
+  /** Sends and reads what can be at this moment, for a caller that blocks the event loop. */
+  turn(): void {
+    this.#flush();
+    this.#read();
+  }
+
   /** Sends a message; nothing is lost if the kernel does not take it all at once. */
   send(message: object): void {
     this.#unsent = Buffer.concat([this.#unsent, Buffer.from(`${JSON.stringify(message)}\n`)]);

@@ -9,17 +9,10 @@ import type { LeaseEntry, MethodName, Params, Result } from "../shared/methods.j
 import { errno_name, native } from "../shared/native.js";
 import { DEFAULT_SOCKET } from "../shared/protocol.js";
 import { await_replies, Channel, require_addon } from "./channel.js";
-import { error_from_reply, LowportError, unreachable } from "./errors.js";
-import { as_response, is_reply, type Reply } from "./reply.js";
+import { error_from_reply, LowportError, not_answered, unreachable } from "./errors.js";
+import { as_response, is_reply, type Reply, type Waiting } from "./reply.js";
+import { block, sleep, time_limit } from "./time-limit.js";
 import type { BindOptions, BoundSocket, CallOptions, ClientEvents } from "./types.js";
-
-interface Waiting {
-  readonly method: string;
-  /** Nobody waits any more: what comes is given back. */
-  abandoned: boolean;
-  fds: number[];
-  lease: string | undefined;
-}
 
 const DEFAULT_TIMEOUT_MS = 10_000;
 /** Milliseconds between attempts to connect again: doubled from the first to the last. */
@@ -28,8 +21,8 @@ const RETRY_MS = { first: 100, last: 5_000 };
 const PASSING = new Set(["EAGAIN", "EIO", "EMFILE", "ESHUTDOWN", "ETIMEDOUT"]);
 /** Milliseconds until connecting is tried again while the helper's queue is full. */
 const QUEUE_FULL_RETRY_MS = 20;
-
-const sleep = (ms: number) => new Promise<void>((wake) => setTimeout(wake, ms));
+/** Milliseconds between looks at the socket while a caller is blocked. */
+const BLOCK_MS = 0.1;
 
 export class Client extends EventEmitter<ClientEvents> {
   /** Path of the control socket. */
@@ -53,20 +46,20 @@ export class Client extends EventEmitter<ClientEvents> {
 
   /** Connects, unless it is connected. @throws LowportError that says how the helper can be reached */
   async connect(deadline = performance.now() + DEFAULT_TIMEOUT_MS): Promise<void> {
-    if (this.#closed) throw new LowportError("ECONNABORTED", "connect", "this client was closed; make another");
-    if (this.#channel !== undefined) return;
-    this.#connecting ??= this.#open(deadline).finally(() => {
-      this.#connecting = undefined;
-    });
+    const try_until = async () => {
+      while (!this.#open(deadline)) await sleep(QUEUE_FULL_RETRY_MS);
+    };
+    this.#connecting ??= try_until().finally(() => (this.#connecting = undefined));
     return this.#connecting;
   }
 
-  async #open(deadline: number): Promise<void> {
-    let fd = native().openUnix(this.path, 0);
-    for (; fd < 0 && errno_name(fd) === "EAGAIN" && performance.now() < deadline; fd = native().openUnix(this.path, 0))
-      await sleep(QUEUE_FULL_RETRY_MS);
+  /** @returns false while the helper's queue is full, until the deadline */
+  #open(deadline: number): boolean {
+    if (this.#closed) throw new LowportError("ECONNABORTED", "connect", "this client was closed; make another");
+    if (this.#channel !== undefined) return true;
+    const fd = native().openUnix(this.path, 0);
+    if (fd < 0 && errno_name(fd) === "EAGAIN" && performance.now() < deadline) return false;
     if (fd < 0) throw unreachable(this.path, errno_name(fd));
-    if (this.#closed) return closeSync(fd);
     this.#fatal = undefined;
     this.#channel = new Channel(fd, {
       on_message: (message, take_fds) => {
@@ -75,6 +68,7 @@ export class Client extends EventEmitter<ClientEvents> {
       },
       on_close: (error) => this.#on_close(this.#fatal ?? error),
     });
+    return true;
   }
 
   #require_channel(): Channel {
@@ -86,9 +80,8 @@ export class Client extends EventEmitter<ClientEvents> {
     const fds = take_fds(reply.result?.fds ?? 0);
     const waiting = typeof reply.id === "number" ? this.#waiting.get(reply.id) : undefined;
     if (waiting !== undefined) this.#rpc.receive(as_response(reply));
-    if (waiting !== undefined) Object.assign(waiting, { fds, lease: reply.result?.lease });
     if (waiting === undefined) for (const fd of fds) closeSync(fd);
-    else if (waiting.abandoned) {
+    else if (Object.assign(waiting, { fds, reply }).abandoned) {
       this.#waiting.delete(reply.id as number);
       this.#give_back(waiting);
     }
@@ -96,8 +89,9 @@ export class Client extends EventEmitter<ClientEvents> {
   }
 
   /** Nobody takes what has come. */
-  #give_back({ method, fds, lease }: Waiting): void {
+  #give_back({ method, fds, reply }: Waiting): void {
     for (const fd of fds) closeSync(fd);
+    const lease = reply?.result?.lease;
     if (method === "bind" && lease !== undefined) this.#send_and_forget("release", { lease });
   }
 
@@ -116,7 +110,7 @@ export class Client extends EventEmitter<ClientEvents> {
   #send_and_forget(method: MethodName, params: object): void {
     if (this.#channel === undefined) return;
     const id = ++this.#ids;
-    this.#waiting.set(id, { method, abandoned: true, fds: [], lease: undefined });
+    this.#waiting.set(id, { method, abandoned: true, fds: [] });
     this.#channel.send({ jsonrpc: "2.0", id, method, params });
   }
 
@@ -127,25 +121,12 @@ export class Client extends EventEmitter<ClientEvents> {
     return result;
   }
 
-  async #call<M extends MethodName>(
-    method: M,
-    params: Params<M>,
-    { signal, timeout = DEFAULT_TIMEOUT_MS }: CallOptions,
-  ): Promise<{ result: Result<M>; fds: number[] }> {
+  async #call<M extends MethodName>(method: M, params: Params<M>, options: CallOptions) {
+    const { signal, timeout = DEFAULT_TIMEOUT_MS } = options;
     if (signal?.aborted === true) throw signal.reason;
     const id = ++this.#ids;
-    const waiting: Waiting = { method, abandoned: false, fds: [], lease: undefined };
-    let timer: NodeJS.Timeout | undefined;
-    let on_abort: (() => void) | undefined;
-    const given_up = new Promise<never>((_, reject) => {
-      timer = setTimeout(
-        () =>
-          reject(new LowportError("ETIMEDOUT", method, `the lowport helper at ${this.path} did not answer within ${timeout} ms`)),
-        timeout,
-      );
-      on_abort = () => reject((signal as AbortSignal).reason);
-      signal?.addEventListener("abort", on_abort, { once: true });
-    });
+    const waiting: Waiting = { method, abandoned: false, fds: [] };
+    const limit = time_limit({ signal, timeout }, () => not_answered(this.path, method, timeout));
     const answered = async () => {
       await this.connect(performance.now() + timeout);
       if (waiting.abandoned) return undefined;
@@ -157,7 +138,7 @@ export class Client extends EventEmitter<ClientEvents> {
       require_addon();
       await_replies(1);
       kept_alive = true;
-      const reply = await Promise.race([answered(), given_up]);
+      const reply = await Promise.race([answered(), limit.over]);
       this.#waiting.delete(id);
       if (reply?.error === undefined) return { result: reply?.result as Result<M>, fds: waiting.fds };
       // The dispatcher's own code 0: the connection closed.
@@ -169,8 +150,7 @@ export class Client extends EventEmitter<ClientEvents> {
       this.#give_back(waiting); // it may have come in the very moment that it was given up
       throw error;
     } finally {
-      clearTimeout(timer);
-      if (on_abort !== undefined) signal?.removeEventListener("abort", on_abort);
+      limit.clear();
       if (kept_alive) await_replies(-1);
     }
   }
@@ -178,7 +158,30 @@ export class Client extends EventEmitter<ClientEvents> {
   /** Asks for a socket. @throws LowportError (EACCES, EADDRINUSE, EDQUOT, ...), or the signal's reason */
   async bind({ signal, timeout, ...params }: BindOptions): Promise<BoundSocket> {
     const { result, fds } = await this.#call("bind", params, { signal, timeout });
-    const [fd, ...more] = fds;
+    return this.#take(params, result, fds);
+  }
+
+  /** As `bind`, but blocks this thread until the helper has answered, for a caller that must answer at once itself. */
+  bind_now({ timeout = DEFAULT_TIMEOUT_MS, ...params }: Omit<BindOptions, "signal">): BoundSocket {
+    require_addon();
+    const deadline = performance.now() + timeout;
+    while (!this.#open(deadline)) block(QUEUE_FULL_RETRY_MS);
+    const id = ++this.#ids;
+    const waiting: Waiting = { method: "bind", abandoned: false, fds: [] };
+    this.#waiting.set(id, waiting);
+    this.#require_channel().send({ jsonrpc: "2.0", id, method: "bind", params });
+    for (; waiting.reply === undefined && this.#channel !== undefined && performance.now() < deadline; block(BLOCK_MS))
+      this.#channel.turn();
+    const { reply, fds } = waiting;
+    waiting.abandoned = reply === undefined && this.#channel !== undefined;
+    if (waiting.abandoned) throw not_answered(this.path, "bind", timeout);
+    this.#waiting.delete(id);
+    if (reply === undefined) throw this.#fatal ?? unreachable(this.path, "ECONNRESET");
+    if (reply.error !== undefined) throw error_from_reply("bind", reply.error);
+    return this.#take(params, reply.result as Result<"bind">, fds);
+  }
+
+  #take(params: Params<"bind">, result: Result<"bind">, [fd, ...more]: number[]): BoundSocket {
     for (const other of more) closeSync(other);
     if (fd === undefined) {
       this.#send_and_forget("release", { lease: result.lease });

@@ -79,3 +79,7 @@ export function unreachable(path: string, code: string): LowportError {
             : `the lowport helper at ${path} cannot be reached`;
   return new LowportError(code, "connect", why);
 }
+
+export function not_answered(path: string, method: string, ms: number): LowportError {
+  return new LowportError("ETIMEDOUT", method, `the lowport helper at ${path} did not answer within ${ms} ms`);
+}

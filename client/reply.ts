@@ -8,6 +8,15 @@ export interface Reply {
   readonly error?: { readonly code: number; readonly message: string; readonly data?: unknown };
 }
 
+/** What is kept of a request until its reply has come. */
+export interface Waiting {
+  readonly method: string;
+  /** Nobody waits any more: what comes is given back. */
+  abandoned: boolean;
+  reply?: Reply;
+  fds: number[];
+}
+
 const is_object = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null;
 
 export function is_reply(message: unknown): message is Reply {

@@ -103,6 +103,15 @@ test("it can be required", { skip }, () => {
   assert.equal(must(process.execPath, ["requires.cjs"]), SAID);
 });
 
+for (const flag of ["--import", "--require"])
+  test(`it can be preloaded with ${flag}`, { skip }, () => {
+    const text = `require("node:http").createServer().listen(0, function () { console.log(this.listening); this.close(); });
+      console.log(Symbol.for("lowport.register") in globalThis);`;
+    writeFileSync(join(folder, "preloaded.cjs"), text);
+    const { stdout, stderr } = run(process.execPath, [flag, "lowport/register", "preloaded.cjs"]);
+    assert.deepEqual([stdout, stderr], ["true\ntrue\n", ""]);
+  });
+
 test("nothing but what it exports can be imported", { skip }, () => {
   const text = `const results = [];
     for (const path of ["lowport/dist/helper/main.js", "lowport/dist/shared/native.js"])
@@ -117,7 +126,7 @@ test("nothing but what it exports can be imported", { skip }, () => {
 test("its types compile in a strict consumer, and refuse what is wrong", { skip }, () => {
   symlinkSync(join(REPOSITORY, "node_modules/@types"), join(folder, "node_modules/@types"));
   const head = `import dgram from "node:dgram"; import http from "node:http"; import http2 from "node:http2";
-    import { type BoundSocket, bind, bindUdp, type Client, connect, listen, LowportError } from "lowport";\n`;
+    import { type BoundSocket, bind, bindUdp, type Client, connect, listen, LowportError } from "lowport"; import "lowport/register";\n`;
   const right = `${head}
     const { via, lease }: { via: "inherited" | "direct" | "helper"; lease?: BoundSocket } = await listen(http.createServer(), { port: 80 });
     await listen(http2.createSecureServer(), { port: 443, host: "::", hold: 30, signal: AbortSignal.timeout(5) });

@@ -3,48 +3,16 @@
  * server is as after its own `listen`; closing it gives the port back, and then nothing keeps the process.
  */
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import http2 from "node:http2";
-import https from "node:https";
 import net from "node:net";
 import { test } from "node:test";
 import tls from "node:tls";
+import { ask_http2, ask_https, ask_raw } from "./asking.js";
 import { enter_box, USERS } from "./box.js";
 import { App, all_leases, get, no_leases } from "./client-app.js";
 import { CERTIFICATE, KEY } from "./client-certificate.js";
 import { start_helper, verify_chain } from "./helper-process.js";
 
 await enter_box(import.meta.url);
-
-async function ask_raw(socket: net.Socket): Promise<string> {
-  let text = "";
-  socket.setEncoding("utf8").on("data", (part: string) => (text += part));
-  socket.end("hello");
-  await once(socket, "close");
-  return text;
-}
-
-function ask_https(port: number): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const request = https.get({ host: "127.0.0.1", port, ca: CERTIFICATE, agent: false }, (response) => {
-      let body = "";
-      response.setEncoding("utf8").on("data", (part: string) => (body += part));
-      response.on("end", () => resolve(body));
-    });
-    request.on("error", reject);
-  });
-}
-
-async function ask_http2(url: string): Promise<string> {
-  const session = http2.connect(url, { ca: CERTIFICATE });
-  const stream = session.request({ ":path": "/" });
-  let body = "";
-  stream.setEncoding("utf8").on("data", (part: string) => (body += part));
-  await once(stream, "end");
-  session.close();
-  await once(session, "close");
-  return body;
-}
 
 const kinds = {
   net: () => ask_raw(net.connect(80, "127.0.0.1")),
