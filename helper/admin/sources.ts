@@ -42,7 +42,7 @@ const PARTS: readonly (readonly [string, RegExp])[] = [
   ["LICENSE", /./],
   ["shared/PROTOCOL.md", /./],
   ["dist/helper", /\.js$/],
-  ["dist/client", /\.js$/],
+  ["dist/client", /\.(js|sh|node)$/],
   ["dist/shared", /(?<!\/generate)\.(js|json|node)$/],
   ["shared/generated", /\.json$/],
   ["helper/service", /./],
@@ -107,10 +107,16 @@ function files_of_package(name: string, folder: string): string[] {
 }
 
 /** The commands: by absolute path, so that what PATH holds decides nothing. */
-function wrapper(main: string, flags: readonly string[]): Buffer {
-  const words = [`${LIBRARY}/current/node`, ...flags, `${LIBRARY}/current/${main}`];
-  return Buffer.from(`#!/bin/sh\nexec ${words.join(" ")} "$@"\n`);
-}
+const LOWPORTD = `#!/bin/sh
+exec ${LIBRARY}/current/node ${NODE_FLAGS.join(" ")} ${LIBRARY}/current/dist/helper/main.js "$@"
+`;
+/** As client/lowport.sh. */
+const LOWPORT = `#!/bin/sh
+. ${LIBRARY}/current/dist/client/note-inherited.sh
+main=cli.js
+[ "\${1-}" != exec ] || main=exec/main.js
+exec ${LIBRARY}/current/node "${LIBRARY}/current/dist/client/$main" "$@"
+`;
 
 /** All files of a release. @param node the Node that it will run on @param program the folder of the program. @throws Refusal that names the path component and the cure */
 export function gather_sources(node: string, program = PROGRAM): Source[] {
@@ -129,8 +135,8 @@ export function gather_sources(node: string, program = PROGRAM): Source[] {
   );
   const sources = [
     take("node", node, 0o755),
-    take("bin/lowport", wrapper("dist/client/cli.js", []), 0o755),
-    take("bin/lowportd", wrapper("dist/helper/main.js", NODE_FLAGS), 0o755),
+    take("bin/lowport", Buffer.from(LOWPORT), 0o755),
+    take("bin/lowportd", Buffer.from(LOWPORTD), 0o755),
     ...own,
     ...packages,
   ];
