@@ -103,7 +103,7 @@ test("a limit is reached: EDQUOT, which and how much", async (t) => {
 });
 
 for (const [what, code, says] of [
-  ["is not there", "ENOENT", [/there is no lowport helper at \/run\/lowport\/lowport\.sock/, /group "lowport"/, /new login/]],
+  ["is not there", "ENOENT", [/there is no lowport helper at \/run\/lowport\/lowport\.sock/, /sudo lowportd install/]],
   ["has left a stale socket", "ECONNREFUSED", [/\/run\/lowport\/lowport\.sock is not running/, /lowportd/]],
 ] as const)
   test(`the helper ${what}: ${code} from connect, EACCES from listen, both say what to do`, async (t) => {
