@@ -40,7 +40,10 @@ export class LogWatch {
       if (this.#watcher !== undefined && ino === this.#ino) return;
       this.#unwatch();
       this.#watcher = watch(this.#folder, (_, name) => {
-        if (name === null || name.startsWith(this.#name) || name === basename(this.#folder)) this.#note();
+        // The folder itself has gone; one that is made at once can have its number.
+        const gone = name === basename(this.#folder);
+        if (gone) this.#unwatch();
+        if (gone || name === null || name.startsWith(this.#name)) this.#note();
       });
       this.#watcher.on("error", () => {
         this.#unwatch();
