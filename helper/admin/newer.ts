@@ -24,7 +24,7 @@ export function npm_programs(prefixes: readonly string[] = PREFIXES): string[] {
 /** Where npm's link at that path of a command leads, if npm has made one. */
 export function by_npm(command: string): string | undefined {
   const program = join(dirname(dirname(command)), "lib/node_modules/lowport");
-  const file = { lowport: "dist/client/cli.js", lowportd: "dist/helper/main.js" }[basename(command)];
+  const file = { lowport: "dist/client/lowport.sh", lowportd: "dist/helper/main.js" }[basename(command)];
   const found = file !== undefined && basename(dirname(command)) === "bin" && existsSync(join(program, file));
   return found ? join("../lib/node_modules/lowport", file) : undefined;
 }

@@ -75,7 +75,7 @@ test("the installed lowportd does not pass for the new one that npm has installe
     "sh",
     "-ec",
     `mkdir -p /usr/local/lib/node_modules; cp -a ${NEWER} /usr/local/lib/node_modules/
-     ln -sf ../lib/node_modules/lowport/dist/client/cli.js /usr/local/bin/lowport
+     ln -sf ../lib/node_modules/lowport/dist/client/lowport.sh /usr/local/bin/lowport
      ln -sf ../lib/node_modules/lowport/dist/helper/main.js /usr/local/bin/lowportd`,
   ]);
   t.after(() => box.run(["rm", "-rf", "/usr/local/lib/node_modules", "/usr/local/bin/lowportd"]));
