@@ -3,6 +3,7 @@
  * an upgrade without a dropped connection, and `uninstall` leaves no trace but the audit log.
  */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, test } from "node:test";
 import { until } from "./helper-process.js";
 import { boot, need_inits } from "./real-init.js";
@@ -64,6 +65,21 @@ test("the sandbox of the service is as hard as it can be", async () => {
   assert.doesNotMatch(
     await is_sandboxed(),
     /NoNewPrivileges|ProtectSystem|SystemCallFilter|RestrictNamespaces|PrivateDevices|ProtectProc/,
+  );
+});
+
+test("whatever systemd finds fault with is justified in the unit, by name", async () => {
+  const unit = readFileSync(box.path("/etc/systemd/system/lowport.service"), "utf8");
+  const justified = unit
+    .split("\n")
+    .filter((line) => line.startsWith("# "))
+    .join("\n");
+  const found = (await is_sandboxed()).matchAll(/^✗ ([A-Za-z]+)=/gm);
+  const names = [...new Set([...found].map((match) => match[1] as string))];
+  assert.ok(names.length > 0);
+  assert.deepEqual(
+    names.filter((name) => !justified.includes(`${name}=`)),
+    [],
   );
 });
 
