@@ -220,7 +220,7 @@ export function test_upgrade_and_removal(service: Service, before: ReadonlyMap<s
     const owners = "root:adm 2750\nroot:adm 640\nroot:adm 640\n";
     assert.equal(await box.do(["stat", "-c", "%U:%G %a", LOG, ROTATED, `${LOG}/audit.log`]), owners);
     const verify = [NODE, `${CHECKOUT}/dist/client/cli.js`, "audit", "verify", ROTATED, `${LOG}/audit.log`];
-    assert.match(await box.do(verify), /^ok: \d+ lines, records 1 to /);
+    assert.match(await box.do(verify), /^ok: \d+ lines in \d+ files?, records 1 to /);
 
     await install(box);
     await verify_audit(box, ROTATED);
