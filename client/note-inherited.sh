@@ -1,8 +1,9 @@
 # For a script that is about to start `lowport exec`: notes what Node changes in a process before its first line runs, for the
 # program that it becomes (exec/inherited.ts): which signals were ignored and blocked, the limit of descriptors, which
-# descriptors were inherited, which of stdio do not block, and which variables are there only because this is a shell. Variables that are meant for the
-# program's Node, if it is one, are kept from ours under another name. Builtins only: no process is started. Meant to be
-# sourced, with the command's words as they are.
+# descriptors were inherited, which of stdio do not block, and the environment, byte for byte, for a shell does not keep all of it:
+# its own variables may have the names of others, and names that are none of a shell's are lost. Meant to be sourced, with the
+# command's words as they are. Where there is no base64, and where the environment is too large for one variable, what the shell
+# has left of it is passed on, without what the shell has added.
 look_at() {
     while read -r name value rest; do
         [ "$name" = flags: ] && flags=$value
@@ -10,6 +11,9 @@ look_at() {
 }
 
 if [ "${1-}" = exec ] && [ -r /proc/self/limits ]; then
+    LOWPORT_EXEC_ENVIRON=$(base64 -w0 <"/proc/$$/environ" 2>/dev/null) || LOWPORT_EXEC_ENVIRON=''
+    [ "${#LOWPORT_EXEC_ENVIRON}" -lt 130000 ] || LOWPORT_EXEC_ENVIRON='' # MAX_ARG_STRLEN (execve(2))
+    export LOWPORT_EXEC_ENVIRON
     ignored='' blocked='' limit='' numbers='' nonblocking=''
     while read -r name value rest; do
         case $name in SigIgn:) ignored=$value ;; SigBlk:) blocked=$value ;; esac

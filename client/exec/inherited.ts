@@ -15,6 +15,8 @@ export const NOTED = "LOWPORT_EXEC_INHERITED";
 
 /** Begins the names of variables that the script has kept from our Node. */
 const KEPT_BACK = "LOWPORT_EXEC_";
+/** The variable with the environment as it was before the script, as base64; empty if the script could not note it. */
+const ENVIRON = "LOWPORT_EXEC_ENVIRON";
 
 export interface Inherited {
   /** Signals 1 to 32 and 33 to 64, a bit each. */
@@ -127,16 +129,24 @@ export function own_words(count: number): Buffer {
   return all.subarray(start);
 }
 
-/**
- * The environment that this process was started with, as the bytes that it was, each variable ended by a NUL.
- * @param without variables that are left out. @param set in place of what was there
- */
-export function own_environment(without: readonly string[], set: Readonly<Record<string, string>> = {}): Buffer {
-  const all = readFileSync("/proc/self/environ").toString("latin1").split("\0").slice(0, -1);
-  const gone = new Set([NOTED, ...without, ...Object.keys(set)]);
-  const kept = all
+const split = (environ: Buffer) => environ.toString("latin1").split("\0").slice(0, -1);
+
+/** What the shell has left of the environment, without what it has added. */
+function left_by_the_shell(added: readonly string[]): string[] {
+  const gone = new Set([NOTED, ENVIRON, ...added]);
+  return split(readFileSync("/proc/self/environ"))
     .map((variable) => (variable.startsWith(`${KEPT_BACK}NODE_`) ? variable.slice(KEPT_BACK.length) : variable))
     .filter((variable) => !gone.has(variable.slice(0, variable.indexOf("="))));
-  const added = Object.entries(set).map(([name, value]) => Buffer.from(`${name}=${value}`).toString("latin1"));
-  return Buffer.from([...kept, ...added].map((variable) => `${variable}\0`).join(""), "latin1");
+}
+
+/**
+ * The environment that the command was started with, as the bytes that it was, each variable ended by a NUL.
+ * @param added variables that the shell has added. @param set in place of what was there
+ */
+export function own_environment(added: readonly string[], set: Readonly<Record<string, string>> = {}): Buffer {
+  const noted = process.env[ENVIRON] ?? "";
+  const was = noted === "" ? left_by_the_shell(added) : split(Buffer.from(noted, "base64"));
+  const kept = was.filter((variable) => !Object.keys(set).some((name) => variable.startsWith(`${name}=`)));
+  const new_ones = Object.entries(set).map(([name, value]) => Buffer.from(`${name}=${value}`).toString("latin1"));
+  return Buffer.from([...kept, ...new_ones].map((variable) => `${variable}\0`).join(""), "latin1");
 }

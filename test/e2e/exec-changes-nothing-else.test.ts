@@ -59,6 +59,13 @@ test("words and environment keep their bytes", async (t) => {
     env: { ODD: "a=b\n\u00e9", EMPTY: "", NODE_OPTIONS: "--no-warnings" },
   });
   const bytes = `exec "$@" "$(printf 'caf\\351')"`;
+  // Names that a shell has itself, and names that are none of a shell's.
+  const names =
+    "name path value rest number numbers flags limit soft one two three ignored blocked added main here IFS PWD OLDPWD SHLVL _";
+  const odd = { "a.b": "dot", "spring.profiles.active": "prod", "BASH_FUNC_f%%": "() { :; }", "k/8": "1", "": "nameless" };
+  await same(t, python("import os; print(open('/proc/self/environ', 'rb').read())"), {
+    env: { ...Object.fromEntries(names.split(" ").map((name) => [name, `my ${name}`])), ...odd },
+  });
   const show = python("import sys, os; print(os.fsencode(sys.argv[-1]), os.environb[b'BYTES'])");
   const raw = (command: readonly string[]) => [
     "sh",
