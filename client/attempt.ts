@@ -19,15 +19,19 @@ export type Outcome = "listening" | "error" | "close";
 export function before_outcome(emitter: EventEmitter, decide: (event: Outcome, error: Error) => boolean): () => void {
   const own = Object.getOwnPropertyDescriptor(emitter, "emit");
   const emit = emitter.emit.bind(emitter);
+  let over = false;
   const restore = () => {
+    over = true;
+    if (emitter.emit !== first) return; // somebody has wrapped it meanwhile: it only passes on from now
     if (own === undefined) Reflect.deleteProperty(emitter, "emit");
     else Object.defineProperty(emitter, "emit", own);
   };
-  emitter.emit = (event: string | symbol, ...args: unknown[]): boolean => {
-    if (event !== "error" && event !== "listening" && event !== "close") return emit(event, ...args);
+  const first = (event: string | symbol, ...args: unknown[]): boolean => {
+    if (over || (event !== "error" && event !== "listening" && event !== "close")) return emit(event, ...args);
     restore();
     return decide(event, args[0] as Error) ? emit(event, ...args) : true;
   };
+  emitter.emit = first;
   return restore;
 }
 

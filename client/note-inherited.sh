@@ -45,5 +45,6 @@ if [ "${1-}" = exec ] && [ -r /proc/self/limits ]; then
         eval "[ -z \"\${$name+set}\" ] || export LOWPORT_EXEC_$name=\"\$$name\""
         unset "$name"
     done
+    ulimit -S -n "$(ulimit -H -n)" 2>/dev/null # Node needs some; the program gets what it had
     export LOWPORT_EXEC_INHERITED="$ignored:$blocked:$limit:$numbers:$nonblocking:$added"
 fi

@@ -3,6 +3,7 @@
 #include "exec.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -55,7 +56,7 @@ napi_value describe_socket(napi_env env, napi_callback_info info) {
 }
 
 /* Not in it: SO_REUSEADDR (the helper's own choice), SO_REUSEPORT and IPV6_V6ONLY (asked of the helper), what takes a
- * capability, and what cannot be read back (multicast memberships, filters, TCP_MD5SIG). */
+ * capability, and what cannot be read back (multicast memberships, TCP_MD5SIG). */
 static const int options[][2] = {
     {SOL_SOCKET, SO_SNDBUF}, {SOL_SOCKET, SO_RCVBUF}, {SOL_SOCKET, SO_KEEPALIVE}, {SOL_SOCKET, SO_LINGER},
     {SOL_SOCKET, SO_RCVTIMEO}, {SOL_SOCKET, SO_SNDTIMEO}, {SOL_SOCKET, SO_RCVLOWAT}, {SOL_SOCKET, SO_BROADCAST},
@@ -75,6 +76,9 @@ static const int options[][2] = {
     {IPPROTO_IPV6, IPV6_RECVTCLASS}, {IPPROTO_IPV6, IPV6_RECVHOPLIMIT}, {IPPROTO_IPV6, IPV6_RECVERR},
     {IPPROTO_IPV6, IPV6_MTU_DISCOVER}, {IPPROTO_IPV6, IPV6_MULTICAST_HOPS}, {IPPROTO_IPV6, IPV6_MULTICAST_LOOP},
     {IPPROTO_IPV6, IPV6_MULTICAST_ALL}, {IPPROTO_IPV6, IPV6_DONTFRAG}, {IPPROTO_IPV6, IPV6_AUTOFLOWLABEL},
+    {IPPROTO_IP, 21 /* IP_MINTTL */}, {IPPROTO_IPV6, 73 /* IPV6_MINHOPCOUNT */}, {IPPROTO_IP, IP_MULTICAST_IF},
+    {IPPROTO_IPV6, IPV6_MULTICAST_IF}, {IPPROTO_IP, IP_FREEBIND}, {IPPROTO_IP, IP_RECVOPTS},
+    {SOL_SOCKET, SO_TIMESTAMPING}, {SOL_SOCKET, SO_PEEK_OFF},
     {SOL_SOCKET, SO_PRIORITY}, /* last: IP_TOS changes it */
 };
 
@@ -93,17 +97,40 @@ static void carry(int from, int to, int level, int name) {
     setsockopt(to, level, name, &old, old_length);
 }
 
-/* carryOptions(from, to) -> 0. An option that cannot be set stays as it is, but for the device that a socket is bound to:
- * without it the socket would hear more than was asked for. */
+/* The filter of a socket: 1 if there was one, 0 if not, -1 if it cannot be had, as one of eBPF cannot (SO_GET_FILTER, Linux 3.8:
+ * the length counts instructions). */
+static int carry_filter(int from, int to) {
+    static struct sock_filter program[BPF_MAXINSNS];
+    socklen_t count = 0;
+    if (getsockopt(from, SOL_SOCKET, SO_GET_FILTER, NULL, &count) < 0)
+        return -1;
+    if (count == 0 || count > BPF_MAXINSNS)
+        return count == 0 ? 0 : -1;
+    struct sock_fprog list = {.len = (unsigned short)count, .filter = program};
+    if (getsockopt(from, SOL_SOCKET, SO_GET_FILTER, program, &count) < 0 ||
+        setsockopt(to, SOL_SOCKET, SO_ATTACH_FILTER, &list, sizeof list) < 0)
+        return -1;
+    carry(from, to, SOL_SOCKET, SO_LOCK_FILTER);
+    return 1;
+}
+
+/* carryOptions(from, to) -> 0. An option that cannot be set stays as it is, but for the device that a socket is bound to and
+ * its filter: without them the socket would hear more than was asked for. What it has heard before is thrown away. */
 napi_value carry_options(napi_env env, napi_callback_info info) {
     int32_t from, to;
     char device[64] = "";
     socklen_t length = sizeof device;
     if (!read_args(env, info, "ii", &from, &to))
         return NULL;
-    if (getsockopt(from, SOL_SOCKET, SO_BINDTODEVICE, device, &length) == 0 && length > 0 && device[0] != '\0' &&
-        setsockopt(to, SOL_SOCKET, SO_BINDTODEVICE, device, length) < 0)
+    bool bound = getsockopt(from, SOL_SOCKET, SO_BINDTODEVICE, device, &length) == 0 && length > 0 && device[0] != '\0';
+    if (bound && setsockopt(to, SOL_SOCKET, SO_BINDTODEVICE, device, length) < 0)
         return give_result(env, -1);
+    int filtered = carry_filter(from, to);
+    if (filtered < 0)
+        return give_result(env, -1);
+    for (int left = 10000; (bound || filtered) && get_int(to, SOL_SOCKET, SO_TYPE) == SOCK_DGRAM && left > 0; left--)
+        if (recv(to, device, 1, MSG_DONTWAIT) < 0)
+            break;
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         carry(from, to, options[i][0], options[i][1]);
     return give_int(env, 0);

@@ -40,7 +40,7 @@ tcp = ints((S, socket.SO_KEEPALIVE, 1), (S, socket.SO_RCVBUF, 20000), (S, socket
     (T, socket.TCP_KEEPIDLE, 11), (T, socket.TCP_KEEPINTVL, 12), (T, socket.TCP_KEEPCNT, 3), (T, socket.TCP_USER_TIMEOUT, 4000),
     (T, socket.TCP_FASTOPEN, 7), (I, socket.IP_TOS, 16), (I, socket.IP_TTL, 33), (S, socket.SO_PRIORITY, 3),
     (T, socket.TCP_DEFER_ACCEPT, 1)) + [(S, socket.SO_LINGER, struct.pack("ii", 1, 5)), (S, socket.SO_RCVTIMEO, struct.pack("qq", 9, 0))]
-udp = ints((S, socket.SO_BROADCAST, 1), (I, 8, 1), (I, socket.IP_MULTICAST_TTL, 9), (I, 11, 1), (S, socket.SO_RCVBUF, 40000))
+udp = ints((I, 21, 200), (S, 37, 8), (I, 15, 1), (S, socket.SO_BROADCAST, 1), (I, 8, 1), (I, socket.IP_MULTICAST_TTL, 9), (I, 11, 1), (S, socket.SO_RCVBUF, 40000))
 six = ints((V, 49, 1), (V, socket.IPV6_TCLASS, 32), (V, socket.IPV6_UNICAST_HOPS, 22), (V, socket.IPV6_V6ONLY, 1))
 for family, kind, address, options in [(2, 1, ("127.0.0.1", 801), tcp), (2, 2, ("127.0.0.1", 802), udp), (10, 2, ("::1", 803), six), (10, 1, ("::", 804), six[3:])]:
     s, plain = socket.socket(family, kind), socket.socket(family, kind)
@@ -65,6 +65,29 @@ s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo\\0")
 s.bind(("127.0.0.1", 80)); print(s.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16))`),
   );
   assert.equal(stdout, "b'lo\\x00'\n");
+});
+
+test("a filter keeps out what it kept out, from the first datagram on", async (t) => {
+  await start_helper(t);
+  const { stdout, stderr } = await run(
+    t,
+    alice,
+    python(`
+import ctypes
+code = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0)) # drops all
+for port in (802, 8802):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 1, ctypes.addressof(code)))
+    s.setsockopt(socket.SOL_SOCKET, 44, 1)
+    s.bind(("127.0.0.1", port))
+    other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    other.sendto(b"x", ("127.0.0.1", port))
+    try: s.setsockopt(socket.SOL_SOCKET, 27, 0)
+    except PermissionError: print("locked", end=" ")
+    try: s.recv(1, socket.MSG_DONTWAIT)
+    except BlockingIOError: print("nothing came")`),
+  );
+  assert.equal(stdout, "locked nothing came\n".repeat(2), stderr);
 });
 
 test("dup()ed descriptors are the bound socket too, each with its own FD_CLOEXEC", async (t) => {
