@@ -22,8 +22,11 @@ Environment:
   LOWPORT_HOLD    seconds that the helper keeps a listener for the program's next start
   LOWPORT_LABEL   what \`lowport list\` shows beside it
 
+lowport/register is looked up from the working directory: \`npm install\` the package there, or name the file of an installed lowport.
+
 Examples:
   node --import lowport/register app.js
+  node --import /usr/local/lib/lowport/current/dist/client/register.js app.js
   NODE_OPTIONS="--import lowport/register" LOWPORT_HOLD=30 npm start
 `,
   },
