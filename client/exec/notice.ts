@@ -38,6 +38,8 @@ export type Judgement = Asked | "continue" | "gone" | "blind";
 
 /** struct seccomp_notif: where its members stand. */
 const NOTICE = { bytes: 80, pid: 8, fd: 32, length: 48 };
+/** sizeof(struct sockaddr_storage): bind(2) takes no more. */
+const MAX_ADDRESS_BYTES = 128;
 const AF = { inet: 2, inet6: 10 };
 const SOCKADDR_BYTES: Readonly<Record<number, number>> = { [AF.inet]: 16, [AF.inet6]: 24 };
 const CAP_NET_BIND_SERVICE = 1n << 10n;
@@ -126,11 +128,12 @@ export function judge(listener: number, notice: Uint8Array): Judgement {
   const native = exec_native();
   const thread = thread_of(notice);
   const number = view(notice).getInt32(NOTICE.fd, LITTLE);
-  const bytes = new Uint8Array(128);
+  const bytes = new Uint8Array(MAX_ADDRESS_BYTES);
+  if (view(notice).getInt32(NOTICE.length, LITTLE) > bytes.length) return "continue"; // EINVAL, says the kernel
   const got = native.readAddress(notice, bytes);
   if (got === -EPERM || got === -EACCES) return cannot_look(thread, number);
   // A part of what was announced could not be read: the kernel says EFAULT.
-  if (got < Math.min(bytes.length, view(notice).getInt32(NOTICE.length, LITTLE))) return "continue";
+  if (got < view(notice).getInt32(NOTICE.length, LITTLE)) return "continue";
   const wanted = parse_address(bytes.subarray(0, got));
   if (wanted === undefined || wanted.port === 0 || wanted.port >= first_free_port()) return "continue";
   const status = read_status(thread);

@@ -1,5 +1,6 @@
 /** The words after `lowport exec`: its own options, then the program's name and words, which are none of its business. */
 import { isIP } from "node:net";
+import { isDeepStrictEqual } from "node:util";
 import { MAX_HOLD_SECONDS } from "../../shared/protocol.js";
 import type { ToListen } from "./messages.js";
 
@@ -41,8 +42,11 @@ export function parse_exec(args: readonly string[]): ExecOptions | "help" {
     const value = inline ?? args[++i];
     if (!["--hold", "--socket", "--listen"].includes(name)) throw new BadWords(`there is no option ${name} of exec`);
     if (value === undefined) throw new BadWords(`${name} needs a value`);
-    if (name === "--listen") sockets.push(parse_listen(value));
-    else if (name === "--socket") socket = value;
+    if (name === "--listen") {
+      const wanted = parse_listen(value);
+      if (sockets.some((other) => isDeepStrictEqual(other, wanted))) throw new BadWords(`--listen ${value} is there twice`);
+      sockets.push(wanted);
+    } else if (name === "--socket") socket = value;
     else if (/^\d{1,5}$/.test(value) && Number(value) <= MAX_HOLD_SECONDS) hold = Number(value);
     else throw new BadWords(`--hold must be a number of seconds up to ${MAX_HOLD_SECONDS}`);
   }

@@ -16,6 +16,7 @@ for (const [args, expected] of [
   test(`exec ${args.join(" ")}`, () => assert.deepEqual(parse_exec(args), expected));
 
 for (const args of [
+  ["--listen", "tcp:80", "--listen", "tcp:80@::", "program"],
   [],
   ["--"],
   ["--hold", "3"],
