@@ -163,6 +163,8 @@ function judge_socket(fd: number, thread: number, number: number, wanted: { fami
   const protocol = PROTOCOLS[`${type}/${kind}`];
   // A link-local address counts with its interface, which the protocol cannot say.
   if (protocol === undefined || domain !== wanted.family || port !== 0 || wanted.scope !== 0) return undefined;
+  // Before Linux 5.14 sockets do not tell their network (0): then that of the thread must be ours.
   if (network !== `${rest[0]}/${rest[1]}`) return undefined;
+  if (network === "0/0" && !same_file(`/proc/${thread}/ns/net`, "/proc/self/ns/net")) return undefined;
   return { inode, protocol, ipv6Only: ipv6Only === 1, reusePort: reusePort === 1, blocking: rest[2] === 0 };
 }
