@@ -106,10 +106,15 @@ function has_no_port(inode: number): boolean {
 
 let network: string | undefined;
 
-/** The network namespace of this process, as a number that sockets tell. @param fd any socket of this process */
-export function remember_network(fd: number): void {
+/** The network namespace of a socket, as the number that it tells; "0/0" before Linux 5.14. */
+export function network_of(fd: number): string | undefined {
   const out = new Int32Array(9);
-  if (exec_native().describeSocket(fd, out) === 0) network = `${out[6]}/${out[7]}`;
+  return exec_native().describeSocket(fd, out) === 0 ? `${out[6]}/${out[7]}` : undefined;
+}
+
+/** Notes the network namespace of this process. @param fd any socket of this process */
+export function remember_network(fd: number): void {
+  network = network_of(fd);
 }
 
 /** What this user is, in the words of /proc, so that each thread's can be compared with it. */

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { type TestContext, test } from "node:test";
-import { enter_box, USERS, type User } from "./box.js";
+import { enter_box, LOWPORT_GID, USERS, type User } from "./box.js";
 import { exec, no_supervisors, type RunOptions, run } from "./exec-program.js";
 import { start_helper } from "./helper-process.js";
 
@@ -118,6 +118,17 @@ test("in another network the helper, which is not in it, is not asked", async (t
     helper.audit().filter((line) => line.method === "bind"),
     [],
   );
+});
+
+test("a program that was started in another network than the helper's gets none of the helper's", async (t) => {
+  const helper = await start_helper(t);
+  const as_alice = ["setpriv", "--reuid=2001", "--regid=2001", `--groups=${LOWPORT_GID}`];
+  const inside = exec("--", ...python(`print(bind(("0.0.0.0", 80)))`));
+  const { stdout, stderr } = await run(t, root, ["unshare", "--net", ...as_alice, ...inside]);
+  assert.equal(stdout, "EACCES\n");
+  assert.match(stderr, /the helper is in another network than this program/);
+  const { lease } = await helper.recorded("the grant", (line) => line.method === "bind");
+  await helper.recorded("its end", (line) => line.event === "lease-end" && line.lease === lease);
 });
 
 test("who has become somebody else is not asked for: root's supervisor gives nothing to alice", async (t) => {

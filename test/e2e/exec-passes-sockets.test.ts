@@ -131,7 +131,8 @@ test("refused, taken, out of reach: nothing is started, the exit code says which
   for (const [user, options, code, message] of [
     [alice, ["--listen", "tcp:80", "--listen", "tcp:25"], 1, /EACCES: .*lacks 25/],
     [alice, ["--listen", "tcp:80@192.0.2.1"], 1, /EADDRNOTAVAIL/],
-    [alice, ["--listen", "tcp:80", "--listen", "tcp:80"], 1, /EADDRINUSE/],
+    [alice, ["--listen", "tcp:80", "--listen", "tcp:80@0.0.0.0"], 1, /EADDRINUSE/],
+    [alice, ["--listen", "tcp:80", "--listen", "tcp:80"], 64, /there twice/],
     [mallory, ["--listen", "tcp:80"], 77, /must be in group/],
     [alice, ["--socket", "/run/none", "--listen", "tcp:80"], 69, /there is no lowport helper/],
   ] as const) {
