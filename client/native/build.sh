@@ -15,4 +15,4 @@ mkdir -p "$(dirname "$out")"
     -fvisibility=hidden -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fno-strict-overflow "-ffile-prefix-map=$PWD=." \
     -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,--build-id=none \
     -DNAPI_VERSION=8 -isystem node_modules/node-api-headers/include ${CFLAGS:-} \
-    -o "$out" client/native/*.c -lpthread ${LDFLAGS:-}
+    -o "$out" client/native/*.c shared/native/arguments.c -lpthread ${LDFLAGS:-}

@@ -34,13 +34,13 @@ napi_value describe_socket(napi_env env, napi_callback_info info) {
     uint64_t cookie = 0;
     socklen_t cookie_size = sizeof cookie;
 
-    if (!read_args(env, info, "in", &fd, &out, &length))
+    if (!get_args(env, info, "in", &fd, &out, &length))
         return NULL;
     if (length < 9)
-        return give_int(env, -EINVAL);
+        return make_int(env, -EINVAL);
     memset(&address, 0, sizeof address);
     if (getsockname(fd, (struct sockaddr *)&address, &size) < 0)
-        return give_result(env, -1);
+        return make_result(env, -1);
     getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &cookie_size);
     out[0] = get_int(fd, SOL_SOCKET, SO_DOMAIN);
     out[1] = get_int(fd, SOL_SOCKET, SO_TYPE);
@@ -52,7 +52,7 @@ napi_value describe_socket(napi_env env, napi_callback_info info) {
     out[6] = (int32_t)(uint32_t)cookie;
     out[7] = (int32_t)(uint32_t)(cookie >> 32);
     out[8] = (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0;
-    return give_int(env, 0);
+    return make_int(env, 0);
 }
 
 /* Not in it: SO_REUSEADDR (the helper's own choice), SO_REUSEPORT and IPV6_V6ONLY (asked of the helper), what takes a
@@ -120,29 +120,29 @@ napi_value carry_options(napi_env env, napi_callback_info info) {
     int32_t from, to;
     char device[64] = "";
     socklen_t length = sizeof device;
-    if (!read_args(env, info, "ii", &from, &to))
+    if (!get_args(env, info, "ii", &from, &to))
         return NULL;
     bool bound = getsockopt(from, SOL_SOCKET, SO_BINDTODEVICE, device, &length) == 0 && length > 0 && device[0] != '\0';
     if (bound && setsockopt(to, SOL_SOCKET, SO_BINDTODEVICE, device, length) < 0)
-        return give_result(env, -1);
+        return make_result(env, -1);
     int filtered = carry_filter(from, to);
     if (filtered < 0)
-        return give_result(env, -1);
+        return make_result(env, -1);
     for (int left = 10000; (bound || filtered) && get_int(to, SOL_SOCKET, SO_TYPE) == SOCK_DGRAM && left > 0; left--)
         if (recv(to, device, 1, MSG_DONTWAIT) < 0)
             break;
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         carry(from, to, options[i][0], options[i][1]);
-    return give_int(env, 0);
+    return make_int(env, 0);
 }
 
 /* setBlocking(fd, 1 or 0) -> 0. Every copy of the descriptor is changed with it. */
 napi_value set_blocking(napi_env env, napi_callback_info info) {
     int32_t fd, blocking;
-    if (!read_args(env, info, "ii", &fd, &blocking))
+    if (!get_args(env, info, "ii", &fd, &blocking))
         return NULL;
     int flags = fcntl(fd, F_GETFL);
-    return give_result(env, flags < 0 ? -1 : fcntl(fd, F_SETFL, blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK));
+    return make_result(env, flags < 0 ? -1 : fcntl(fd, F_SETFL, blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK));
 }
 
 struct move {
@@ -174,17 +174,17 @@ napi_value move_epoll(napi_env env, napi_callback_info info) {
     int32_t *words;
     size_t length;
     pthread_t thread;
-    if (!read_args(env, info, "n", &words, &length))
+    if (!get_args(env, info, "n", &words, &length))
         return NULL;
     if (length != 7)
-        return give_int(env, -EINVAL);
+        return make_int(env, -EINVAL);
     struct move move = {.epoll = words[0], .number = words[1], .old = words[2], .new = words[3]};
     move.event.events = (uint32_t)words[4];
     move.event.data.u64 = (uint32_t)words[5] | (uint64_t)(uint32_t)words[6] << 32;
     int error = pthread_create(&thread, NULL, move_in_thread, &move);
     if (error == 0)
         pthread_join(thread, NULL);
-    return give_int(env, error ? -error : -move.error);
+    return make_int(env, error ? -error : -move.error);
 }
 
 /* writeNow(fd, bytes) -> count. -EAGAIN if it would have to wait, as for a terminal that stands still or a pipe that is full. */
@@ -192,10 +192,10 @@ napi_value write_now(napi_env env, napi_callback_info info) {
     int32_t fd;
     uint8_t *bytes;
     size_t length;
-    if (!read_args(env, info, "iu", &fd, &bytes, &length))
+    if (!get_args(env, info, "iu", &fd, &bytes, &length))
         return NULL;
     struct pollfd ready = {.fd = fd, .events = POLLOUT};
     if (poll(&ready, 1, 0) != 1 || !(ready.revents & POLLOUT))
-        return give_int(env, -EAGAIN);
-    return give_result(env, write(fd, bytes, length < 4096 ? length : 4096)); /* PIPE_BUF: whole, or not at all */
+        return make_int(env, -EAGAIN);
+    return make_result(env, write(fd, bytes, length < 4096 ? length : 4096)); /* PIPE_BUF: whole, or not at all */
 }

@@ -64,7 +64,7 @@ napi_value start_apart(napi_env env, napi_callback_info info) {
     size_t argv_length, env_length;
     int pair[2], status;
 
-    if (!read_args(env, info, "uu", &argv_bytes, &argv_length, &env_bytes, &env_length))
+    if (!get_args(env, info, "uu", &argv_bytes, &argv_length, &env_bytes, &env_length))
         return NULL;
     char **argv = split(argv_bytes, argv_length), **its_env = split(env_bytes, env_length);
     pid_t between = -1;
@@ -88,13 +88,13 @@ napi_value start_apart(napi_env env, napi_callback_info info) {
     }
     free(argv), free(its_env);
     if (between < 0)
-        return give_int(env, -error);
+        return make_int(env, -error);
     while (waitpid(between, &status, 0) < 0 && errno == EINTR)
         ;
     if (status == 0)
-        return give_int(env, pair[0]);
+        return make_int(env, pair[0]);
     close(pair[0]);
-    return give_int(env, -EAGAIN);
+    return make_int(env, -EAGAIN);
 }
 
 /* trapBind() -> the listener of a filter on this thread: each bind(2) of it, and of all that it becomes and starts, waits for
@@ -111,25 +111,25 @@ napi_value trap_bind(napi_env env, napi_callback_info info) {
     };
     struct sock_fprog list = {.len = sizeof program / sizeof *program, .filter = program};
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        return give_result(env, -1);
+        return make_result(env, -1);
     /* Linux 5.19: once it is being answered, only a signal that kills interrupts the bind; before that every signal did. */
     unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | 1UL << 5;
     long fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &list);
     if (fd < 0 && errno == EINVAL)
         fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &list);
-    return give_result(env, fd);
+    return make_result(env, fd);
 }
 
 /* allowTracer(pid) -> 0. Where Yama restricts ptrace (ptrace_scope 1) that process may look into this one; -EINVAL without. */
 napi_value allow_tracer(napi_env env, napi_callback_info info) {
     int32_t pid;
-    return read_args(env, info, "i", &pid) ? give_result(env, prctl(PR_SET_PTRACER, (unsigned long)pid, 0, 0, 0)) : NULL;
+    return get_args(env, info, "i", &pid) ? make_result(env, prctl(PR_SET_PTRACER, (unsigned long)pid, 0, 0, 0)) : NULL;
 }
 
 /* openProcess(pid) -> a pidfd, which is readable when the process has ended. */
 napi_value open_process(napi_env env, napi_callback_info info) {
     int32_t pid;
-    return read_args(env, info, "i", &pid) ? give_result(env, syscall(PIDFD_OPEN, pid, 0)) : NULL;
+    return get_args(env, info, "i", &pid) ? make_result(env, syscall(PIDFD_OPEN, pid, 0)) : NULL;
 }
 
 static void inherit(int fd) {
@@ -167,12 +167,12 @@ napi_value become(napi_env env, napi_callback_info info) {
     int32_t *sockets, *kept, *state;
     struct rlimit limit;
 
-    if (!read_args(env, info, "uunnn", &argv_bytes, &argv_length, &env_bytes, &env_length, &sockets, &socket_count, &kept,
+    if (!get_args(env, info, "uunnn", &argv_bytes, &argv_length, &env_bytes, &env_length, &sockets, &socket_count, &kept,
                    &kept_count, &state, &state_length))
         return NULL;
     char **argv = split(argv_bytes, argv_length), **its_env = split(env_bytes, env_length);
     if (!argv || !its_env || !argv[0] || state_length != 6)
-        return give_int(env, -EINVAL);
+        return make_int(env, -EINVAL);
     syscall(CLOSE_RANGE, CHANNEL_FD, ~0U, RANGE_CLOEXEC); /* before Linux 5.11 Node's own care must do */
     for (int fd = 0; fd < 3; fd++) {
         int flags = fcntl(fd, F_GETFL), wanted = state[5] >> fd & 1 ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
@@ -185,23 +185,23 @@ napi_value become(napi_env env, napi_callback_info info) {
     /* First out of the way of each other. */
     for (size_t i = 0; i < socket_count; i++)
         if ((sockets[i] = fcntl(sockets[i], F_DUPFD_CLOEXEC, 3 + (int)socket_count)) < 0)
-            return give_result(env, -1);
+            return make_result(env, -1);
     for (size_t i = 0; i < socket_count; i++)
         if (dup2(sockets[i], 3 + (int)i) < 0)
-            return give_result(env, -1);
+            return make_result(env, -1);
     if (state[4] >= 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = (rlim_t)state[4];
         setrlimit(RLIMIT_NOFILE, &limit);
     }
     set_signals(state, state + 2);
     execvpe(argv[0], argv, its_env);
-    return give_result(env, -1);
+    return make_result(env, -1);
 }
 
 /* leave(status): ends this process without Node's own end, which needs its descriptors. */
 napi_value leave(napi_env env, napi_callback_info info) {
     int32_t status;
-    if (read_args(env, info, "i", &status))
+    if (get_args(env, info, "i", &status))
         _exit(status);
     return NULL;
 }

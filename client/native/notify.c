@@ -28,13 +28,13 @@ napi_value receive_notice(napi_env env, napi_callback_info info) {
     int32_t listener;
     uint8_t *bytes;
     size_t length;
-    if (!read_args(env, info, "iu", &listener, &bytes, &length))
+    if (!get_args(env, info, "iu", &listener, &bytes, &length))
         return NULL;
     struct seccomp_notif *notice = get_notice(bytes, length);
     if (!notice)
-        return give_int(env, -EINVAL);
+        return make_int(env, -EINVAL);
     memset(notice, 0, sizeof *notice);
-    return give_result(env, ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, notice));
+    return make_result(env, ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, notice));
 }
 
 /* noticeIsValid(listener, notice) -> 0 while its thread waits. */
@@ -42,43 +42,43 @@ napi_value notice_is_valid(napi_env env, napi_callback_info info) {
     int32_t listener;
     uint8_t *bytes;
     size_t length;
-    if (!read_args(env, info, "iu", &listener, &bytes, &length))
+    if (!get_args(env, info, "iu", &listener, &bytes, &length))
         return NULL;
     struct seccomp_notif *notice = get_notice(bytes, length);
-    return notice ? give_result(env, ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &notice->id)) : give_int(env, -EINVAL);
+    return notice ? make_result(env, ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &notice->id)) : make_int(env, -EINVAL);
 }
 
 /* readAddress(notice, out) -> count: a copy of the address that bind was given, as long as it was said to be. */
 napi_value read_address(napi_env env, napi_callback_info info) {
     uint8_t *bytes, *out;
     size_t length, out_length;
-    if (!read_args(env, info, "uu", &bytes, &length, &out, &out_length))
+    if (!get_args(env, info, "uu", &bytes, &length, &out, &out_length))
         return NULL;
     struct seccomp_notif *notice = get_notice(bytes, length);
     int wanted = notice ? (int)notice->data.args[2] : -1; /* the kernel takes an int, too */
     if (wanted < 0)
-        return give_int(env, -EINVAL);
+        return make_int(env, -EINVAL);
     struct iovec here = {out, (size_t)wanted < out_length ? (size_t)wanted : out_length};
     struct iovec there = {(void *)(uintptr_t)notice->data.args[1], here.iov_len};
-    return give_result(env, process_vm_readv((pid_t)notice->pid, &here, 1, &there, 1, 0));
+    return make_result(env, process_vm_readv((pid_t)notice->pid, &here, 1, &there, 1, 0));
 }
 
 /* takeFd(thread, process, number) -> a descriptor here of what the thread has at that number. Before Linux 6.9 its process is
  * asked, whose table can be another: the caller compares. */
 napi_value take_fd(napi_env env, napi_callback_info info) {
     int32_t thread, process, number;
-    if (!read_args(env, info, "iii", &thread, &process, &number))
+    if (!get_args(env, info, "iii", &thread, &process, &number))
         return NULL;
     int pidfd = (int)syscall(PIDFD_OPEN, thread, PIDFD_THREAD);
     if (pidfd < 0 && errno == EINVAL)
         pidfd = (int)syscall(PIDFD_OPEN, process, 0);
     if (pidfd < 0)
-        return give_result(env, -1);
+        return make_result(env, -1);
     long fd = syscall(PIDFD_GETFD, pidfd, number, 0);
     int error = errno;
     close(pidfd);
     errno = error;
-    return give_result(env, fd);
+    return make_result(env, fd);
 }
 
 /* placeFd(listener, notice, fd, number, closeOnExec) -> number: the program has `fd` at `number`, in place of what was there. */
@@ -86,17 +86,17 @@ napi_value place_fd(napi_env env, napi_callback_info info) {
     int32_t listener, fd, number, close_on_exec;
     uint8_t *bytes;
     size_t length;
-    if (!read_args(env, info, "iuiii", &listener, &bytes, &length, &fd, &number, &close_on_exec))
+    if (!get_args(env, info, "iuiii", &listener, &bytes, &length, &fd, &number, &close_on_exec))
         return NULL;
     struct seccomp_notif *notice = get_notice(bytes, length);
     if (!notice)
-        return give_int(env, -EINVAL);
+        return make_int(env, -EINVAL);
     struct addfd place = {.id = notice->id,
                           .flags = 1 /* SETFD */,
                           .srcfd = (uint32_t)fd,
                           .newfd = (uint32_t)number,
                           .newfd_flags = close_on_exec ? 02000000 /* O_CLOEXEC */ : 0};
-    return give_result(env, ioctl(listener, ADDFD, &place));
+    return make_result(env, ioctl(listener, ADDFD, &place));
 }
 
 /* answerNotice(listener, notice, error) -> 0. bind gives 0 (an error of 0) or -1 with that errno; below 0: the kernel goes on
@@ -105,13 +105,13 @@ napi_value answer_notice(napi_env env, napi_callback_info info) {
     int32_t listener, error;
     uint8_t *bytes;
     size_t length;
-    if (!read_args(env, info, "iui", &listener, &bytes, &length, &error))
+    if (!get_args(env, info, "iui", &listener, &bytes, &length, &error))
         return NULL;
     struct seccomp_notif *notice = get_notice(bytes, length);
     if (!notice)
-        return give_int(env, -EINVAL);
+        return make_int(env, -EINVAL);
     struct seccomp_notif_resp answer = {.id = notice->id,
                                         .error = error > 0 ? -error : 0,
                                         .flags = error < 0 ? SECCOMP_USER_NOTIF_FLAG_CONTINUE : 0};
-    return give_result(env, ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer));
+    return make_result(env, ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer));
 }

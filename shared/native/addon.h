@@ -17,8 +17,7 @@
  *   s  a string without NUL that fits        char *, size_t size
  *   u  a Uint8Array, as a view               uint8_t **, size_t *bytes
  *   n  an Int32Array, as a view              int32_t **, size_t *elements
- *   v  any value                             napi_value *
- */
+ *   v  any value                             napi_value * */
 bool get_args(napi_env env, napi_callback_info info, const char *format, ...);
 
 napi_value make_int(napi_env env, int64_t value);

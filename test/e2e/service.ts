@@ -304,3 +304,23 @@ export function get(box: RealBox, port = 80): Promise<string> {
 
 /** Whether a path is there, in the machine; links are not followed. */
 export const is_there = (box: RealBox, path: string) => existsSync(box.path(path)) || stats_of(box.path(path)) !== undefined;
+
+/** Where `with_newer` puts another version of the program. */
+export const NEWER = "/srv/lib/node_modules/lowport";
+
+/** Puts another version of the program there. @returns what removes an installation, and proves that nothing else is left */
+export async function with_newer(box: RealBox): Promise<() => Promise<void>> {
+  await copy_checkout(box, NEWER);
+  await box.do([
+    "sh",
+    "-ec",
+    `sed -i '1a # changed' ${NEWER}/helper/service/lowport.*; echo '// changed' >>${NEWER}/dist/client/cli.js`,
+  ]);
+  const clean = list_disk(box, "/srv");
+  return async () => {
+    const { code, stderr, stdout } = await lowportd(box, ["uninstall", "--purge"]);
+    assert.equal(code, 0, stderr + stdout);
+    same_disk(list_disk(box, "/srv"), clean);
+    assert.deepEqual(list_volatile(box), []);
+  };
+}

@@ -6,38 +6,12 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { until } from "./helper-process.js";
 import { boot, CHECKOUT, need_inits } from "./real-init.js";
-import {
-  copy_checkout,
-  install,
-  leases,
-  list_disk,
-  list_volatile,
-  lowport,
-  lowportd,
-  Program,
-  same_disk,
-  status,
-} from "./service.js";
+import { install, leases, lowport, lowportd, NEWER, Program, status, with_newer } from "./service.js";
 
 await need_inits(import.meta.url, "systemd");
 
 const box = await boot({ after }, { init: "systemd" });
-const NEWER = "/srv/lib/node_modules/lowport";
-await copy_checkout(box, NEWER);
-await box.do([
-  "sh",
-  "-ec",
-  `sed -i '1a # changed' ${NEWER}/helper/service/lowport.*; echo '// changed' >>${NEWER}/dist/client/cli.js`,
-]);
-const clean = list_disk(box, "/srv");
-
-/** Removes all, and proves that nothing is left. */
-async function leaves_nothing(): Promise<void> {
-  const { code, stderr, stdout } = await lowportd(box, ["uninstall", "--purge"]);
-  assert.equal(code, 0, stderr + stdout);
-  same_disk(list_disk(box, "/srv"), clean);
-  assert.deepEqual(list_volatile(box), []);
-}
+const leaves_nothing = await with_newer(box);
 
 /** An app of www-data that has port 80, and keeps it. */
 const APP = `
