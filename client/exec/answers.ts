@@ -69,7 +69,13 @@ class Answers {
     const asked = judge(this.#listener, notice);
     if (asked === "gone") return;
     if (asked === "blind") this.#say(notice, "blind", explain_blindness(thread_of(notice)));
-    if (asked === "blind" || asked === "continue") return this.#answer(notice, GO_ON);
+    if (typeof asked !== "string" && "because" in asked)
+      this.#say(
+        notice,
+        asked.because,
+        `${describe(thread_of(notice))} may not bind this port, and no helper can be asked: it is ${asked.because}`,
+      );
+    if (typeof asked === "string" || "because" in asked) return this.#answer(notice, GO_ON);
     try {
       this.#answer(notice, await this.#grant(asked));
     } finally {
@@ -113,10 +119,14 @@ class Answers {
   }
 }
 
-function explain_blindness(thread: number): string {
+function describe(thread: number): string {
   const { process: id = thread, name = "?" } = read_status(thread) ?? {};
+  return `process ${id} (${name})`;
+}
+
+function explain_blindness(thread: number): string {
   return (
-    `process ${id} (${name}) may not be looked into, so the kernel alone decides what it may bind: it is not dumpable, or a ` +
+    `${describe(thread)} may not be looked into, so the kernel alone decides what it may bind: it is not dumpable, or a ` +
     "container's filter forbids it, or Yama does (kernel.yama.ptrace_scope above 0: only the program itself is served, not its children)"
   );
 }
