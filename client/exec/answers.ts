@@ -127,7 +127,7 @@ function describe(thread: number): string {
 function explain_blindness(thread: number): string {
   return (
     `${describe(thread)} may not be looked into, so the kernel alone decides what it may bind: it is not dumpable, or a ` +
-    "container's filter forbids it, or Yama does (kernel.yama.ptrace_scope above 0: only the program itself is served, not its children)"
+    "container's filter forbids it, or Yama does (kernel.yama.ptrace_scope 1: only the program itself is served, not its children; above: nothing)"
   );
 }
 

@@ -6,12 +6,13 @@
  * for everybody who shares them, until the last moment before the program takes over.
  * The program gains no right by it, and its setuid programs gain none either (no_new_privs).
  */
-import { accessSync, constants as fs, statSync, writeSync } from "node:fs";
+import { accessSync, closeSync, constants as fs, statSync, writeSync } from "node:fs";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { errno_name, MAX_FDS, native } from "../../shared/native.js";
 import { keep_alive } from "../../shared/poll.js";
 import { DEFAULT_SOCKET, EXIT } from "../../shared/protocol.js";
+import { printable } from "../command/terminal.js";
 import { LowportError } from "../errors.js";
 import { own_environment, own_words, read_inherited } from "./inherited.js";
 import { type Order, type Report, read_message, type ToListen } from "./messages.js";
@@ -35,6 +36,16 @@ class Exit extends Error {
   }
 }
 
+/** A program that its user may not read is not dumpable (execve(2)). */
+function may_read(path: Parameters<typeof accessSync>[0]): boolean {
+  try {
+    accessSync(path, fs.R_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Looks for the program as execvp(3) will. @throws Exit */
 function require_program(name: string): void {
   const folders = name.includes("/") ? [""] : (process.env["PATH"] ?? "/bin:/usr/bin").split(":").map((folder) => folder || ".");
@@ -46,6 +57,8 @@ function require_program(name: string): void {
       there = true;
       if (!isFile) continue;
       accessSync(path, fs.X_OK);
+      if (!may_read(path))
+        complain(`${name}: it may not be read, so nobody may look into it, and it gets no port from the helper`);
       return;
     } catch {
       // The next may be it.
@@ -70,23 +83,33 @@ function start_supervisor(): number {
   return channel;
 }
 
+/** What systemd kills or refuses by SystemCallFilter=@system-service, and containers by their profiles; lowport(1) has a unit. */
+const FILTERED =
+  "a filter forbids that: a systemd unit needs SystemCallFilter=@system-service seccomp pidfd_getfd pkey_alloc, a container a profile " +
+  "that lets these through";
+
 /** @returns the listener, or undefined where somebody listens already. @throws Exit */
 function trap(): number | undefined {
   const listener = exec_native().trapBind();
   if (listener >= 0) return listener;
   const name = errno_name(listener);
-  if (name !== "EBUSY")
-    throw new Exit(
-      EXIT.bug,
-      `this kernel lets no filter tell of bind(2) (${name}); it takes Linux 5.9 with seccomp, in containers too`,
-    );
+  if (name === "EINVAL" || name === "ENOSYS")
+    throw new Exit(EXIT.bug, `this kernel lets no filter tell of bind(2) (${name}); it takes Linux 5.9 with seccomp`);
+  if (name !== "EBUSY") throw new Exit(EXIT.bug, `this process may not call seccomp(2) (${name}): ${FILTERED}`);
   complain("a supervisor watches this process already (another lowport exec, or its container's): what it does counts");
   return undefined;
 }
 
+/** The supervisor is under the same filters as this process, and could say nothing where it may not do this. */
+function try_to_copy(fd: number): void {
+  const copy = exec_native().takeFd(process.pid, process.pid, fd);
+  if (copy >= 0) closeSync(copy);
+  else complain(`no port will come from the helper: pidfd_getfd(2) fails (${errno_name(copy)}); ${FILTERED}`);
+}
+
 function complain(text: string): void {
   try {
-    writeSync(2, `lowport: exec: ${text}\n`);
+    writeSync(2, `lowport: exec: ${printable(text)}\n`);
   } catch {
     // There is no stderr.
   }
@@ -113,6 +136,7 @@ async function launch({ hold, socket, sockets, command }: ExecOptions): Promise<
   // Before the filter, which the supervisor must not have.
   const channel = start_supervisor();
   const listener = sockets.length === 0 ? trap() : undefined;
+  if (listener !== undefined) try_to_copy(channel);
   let fds: number[] = [];
   if (listener !== undefined || sockets.length > 0) {
     const path = socket ?? (process.env["LOWPORT_SOCKET"] || DEFAULT_SOCKET);

@@ -5,6 +5,7 @@
  */
 import { closeSync, fstatSync, readFileSync } from "node:fs";
 import { errno_name } from "../../shared/native.js";
+import { printable } from "../command/terminal.js";
 import { exec_native } from "./native.js";
 
 /** Which file stderr was when the program was started; undefined: none. */
@@ -54,7 +55,7 @@ export class Complaints {
     if (fd < 0 && errno_name(fd) === "EPERM") fd = exec_native().takeFd(this.#program, this.#program, 2);
     if (fd < 0) return;
     try {
-      if (is_for_people(fd, this.#started)) exec_native().writeNow(fd, Buffer.from(`lowport exec: ${text}\n`));
+      if (is_for_people(fd, this.#started)) exec_native().writeNow(fd, Buffer.from(`lowport exec: ${printable(text)}\n`));
     } finally {
       closeSync(fd);
     }

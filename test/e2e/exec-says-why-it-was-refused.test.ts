@@ -158,6 +158,25 @@ test("wrong words: 64 and what is wrong with them", async (t) => {
   assert.deepEqual([code, /lowport exec \[--hold/.test(stdout)], [0, true]);
 });
 
+test("what others have named does not act on a terminal", async (t) => {
+  await start_helper(t);
+  const red = "\u001b[31mRED\u0007";
+  const shown = "\\u{1b}[31mRED\\u{7}";
+  const rename = `
+import ctypes
+libc = ctypes.CDLL(None)
+libc.prctl(15, sys.argv.pop().encode())  # PR_SET_NAME
+if os.fork(): os.wait(); os._exit(0)
+libc.prctl(4, 0)  # PR_SET_DUMPABLE
+`;
+  const hidden = ["/usr/bin/python3", "-c", `import os, sys${rename}${BIND}`, "127.0.0.1@80", red];
+  for (const words of [[red], ["--listen", red, "--", "true"], [`--${red}`], ["--", ...hidden]]) {
+    const { stderr } = await run(t, alice, exec(...words));
+    assert.ok(stderr.includes(shown), stderr);
+    assert.doesNotMatch(stderr, /[^\n\P{Cc}]/u);
+  }
+});
+
 test("one under the other: the outer counts, and says so", async (t) => {
   await start_helper(t);
   const { stdout, stderr, code } = await run(t, alice, exec("--", ...exec("--", ...bind("127.0.0.1@80"))));
