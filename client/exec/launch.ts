@@ -85,7 +85,7 @@ function start_supervisor(): number {
 
 /** What systemd kills or refuses by SystemCallFilter=@system-service, and containers by their profiles; lowport(1) has a unit. */
 const FILTERED =
-  "a filter forbids that: a systemd unit needs SystemCallFilter=@system-service seccomp pidfd_getfd pkey_alloc, a container a profile " +
+  "a filter forbids that; a systemd unit needs SystemCallFilter=@system-service seccomp pidfd_getfd pkey_alloc, a container a profile " +
   "that lets these through";
 
 /** @returns the listener, or undefined where somebody listens already. @throws Exit */
@@ -95,7 +95,7 @@ function trap(): number | undefined {
   const name = errno_name(listener);
   if (name === "EINVAL" || name === "ENOSYS")
     throw new Exit(EXIT.bug, `this kernel lets no filter tell of bind(2) (${name}); it takes Linux 5.9 with seccomp`);
-  if (name !== "EBUSY") throw new Exit(EXIT.bug, `this process may not call seccomp(2) (${name}): ${FILTERED}`);
+  if (name !== "EBUSY") throw new Exit(EXIT.bug, `seccomp is forbidden to this process (${name}): ${FILTERED}`);
   complain("a supervisor watches this process already (another lowport exec, or its container's): what it does counts");
   return undefined;
 }
