@@ -7,7 +7,7 @@
  * The program gains no right by it, and its setuid programs gain none either (no_new_privs).
  */
 import { accessSync, constants as fs, statSync, writeSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import { errno_name, MAX_FDS, native } from "../../shared/native.js";
 import { keep_alive } from "../../shared/poll.js";
@@ -35,12 +35,14 @@ class Exit extends Error {
   }
 }
 
-/** Looks for the program as execvp(3) will. @throws Exit */
-function require_program(name: string): void {
-  const folders = name.includes("/") ? [""] : (process.env["PATH"] ?? "/bin:/usr/bin").split(":").map((folder) => folder || ".");
+/** Looks for the program as execvp(3) will, by the bytes of its name, which need be no text. @param name for people. @throws Exit */
+function require_program(name: string, bytes: Buffer, environment: Buffer): void {
+  const file = bytes.toString("latin1");
+  const [, list = "/bin:/usr/bin"] = /(?:^|\0)PATH=([^\0]*)/.exec(environment.toString("latin1")) ?? [];
+  const paths = file.includes("/") ? [file] : list.split(":").map((folder) => `${folder || "."}/${file}`);
   let there = false;
-  for (const folder of name === "" ? [] : folders) {
-    const path = folder === "" ? name : join(folder, name);
+  for (const text of file === "" ? [] : paths) {
+    const path = Buffer.from(text, "latin1");
     try {
       const isFile = statSync(path).isFile();
       there = true;
@@ -109,7 +111,8 @@ function listen_variables(sockets: readonly ToListen[]): Record<string, string> 
 async function launch({ hold, socket, sockets, command }: ExecOptions): Promise<never> {
   const inherited = read_inherited(); // first, before we open anything
   const [name = ""] = command;
-  require_program(name);
+  const argv = own_words(command.length);
+  require_program(name, argv.subarray(0, argv.indexOf(0)), own_environment(inherited.added));
   // Before the filter, which the supervisor must not have.
   const channel = start_supervisor();
   const listener = sockets.length === 0 ? trap() : undefined;
@@ -127,7 +130,7 @@ async function launch({ hold, socket, sockets, command }: ExecOptions): Promise<
     exec_native().allowTracer(report.pid); // there is nothing to allow without Yama
   }
   const error = exec_native().become(
-    own_words(command.length),
+    argv,
     own_environment(inherited.added, listen_variables(sockets)),
     Int32Array.from(fds),
     Int32Array.from(inherited.descriptors),
