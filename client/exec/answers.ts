@@ -21,7 +21,7 @@ import { Complaints } from "./stderr.js";
 const { EACCES, EADDRINUSE, EADDRNOTAVAIL } = constants.errno;
 /** What a program may see of a refusal; all else is EACCES, which is what the kernel would have said. */
 const SEEN: Readonly<Record<string, number>> = { EADDRINUSE, EADDRNOTAVAIL };
-/** Milliseconds that a bind waits for a helper that hangs. Until it is answered the program handles no signal (client/native/launch.c). */
+/** Milliseconds that a bind waits for a helper that hangs: until then no signal is handled (WAIT_KILLABLE_RECV, ../native/launch.c). */
 const PATIENCE_MS = 3_000;
 const GO_ON = -1;
 const GRANTED = 0;

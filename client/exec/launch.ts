@@ -35,7 +35,7 @@ class Exit extends Error {
   }
 }
 
-/** Looks for the program as execvp(3) will, by the bytes of its name, which need be no text. @param name for people. @throws Exit */
+/** Looks for the program as execvp(3) will, by bytes, which need be no text. @param name for people. @throws Exit */
 function require_program(name: string, bytes: Buffer, environment: Buffer): void {
   const file = bytes.toString("latin1");
   const [, list = "/bin:/usr/bin"] = /(?:^|\0)PATH=([^\0]*)/.exec(environment.toString("latin1")) ?? [];

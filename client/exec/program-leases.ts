@@ -85,7 +85,7 @@ export class ProgramLeases {
     void tracked.socket.release();
   }
 
-  /** Asks for a socket. @param patience milliseconds for which a helper that does not answer, or not yet, is waited for. @throws LowportError */
+  /** Asks for a socket. @param patience milliseconds for a helper that does not answer, or not yet. @throws LowportError */
   async obtain(wanted: Wanted, patience: number): Promise<BoundSocket> {
     const deadline = performance.now() + patience;
     const before = this.#make_room(wanted);
