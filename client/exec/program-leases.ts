@@ -135,6 +135,7 @@ export class ProgramLeases {
   async #ask(params: Params<"bind">, deadline: number): Promise<BoundSocket> {
     const start = performance.now();
     const left = () => Math.max(1, deadline - performance.now());
+    let last = false;
     for (let broken = false; ; ) {
       try {
         const socket = await this.#client.bind({ ...params, timeout: left() });
@@ -146,7 +147,9 @@ export class ProgramLeases {
         const wait = code === "EAGAIN" ? ((error as LowportError).retryAfterMs ?? 100) : ENDING_RETRY_MS;
         if (code === "EAGAIN" && wait > left()) throw error;
         if (code === "EDQUOT" && (error as LowportError).limit !== "maxHoldSeconds" && this.#free_quota()) continue;
-        if (code === "EADDRINUSE" && (passed > ENDING_MS || !(await this.#may_end(params, left())))) throw error;
+        if (code === "EADDRINUSE" && (last || passed > ENDING_MS || this.#is_own(params))) throw error;
+        // A lease that is gone now may have ended since the refusal; else it is somebody else's.
+        if (code === "EADDRINUSE") last = !(await this.#is_of_user(params, left()));
         if (BROKEN.has(code) && broken) throw error;
         if (!["EAGAIN", "EADDRINUSE"].includes(code) && !BROKEN.has(code)) throw error;
         broken ||= BROKEN.has(code);
@@ -155,10 +158,13 @@ export class ProgramLeases {
     }
   }
 
-  /** Whether the address is taken by this user, but by another program, whose supervisor may be about to end. */
-  async #may_end({ protocol, port }: Params<"bind">, timeout: number): Promise<boolean> {
-    const mine = [...this.#tracked].some(({ wanted }) => wanted.protocol === protocol && wanted.port === port);
-    if (mine) return false;
+  /** Whether the program itself has the port. */
+  #is_own({ protocol, port }: Params<"bind">): boolean {
+    return [...this.#tracked].some(({ wanted }) => wanted.protocol === protocol && wanted.port === port);
+  }
+
+  /** Whether this user has the port: another program, whose supervisor may be about to end. */
+  async #is_of_user({ protocol, port }: Params<"bind">, timeout: number): Promise<boolean> {
     const leases = await this.#client.list({ timeout });
     return leases.some((lease) => lease.uid === process.getuid?.() && lease.protocol === protocol && lease.port === port);
   }
