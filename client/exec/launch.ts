@@ -7,7 +7,7 @@
  * The program gains no right by it, and its setuid programs gain none either (no_new_privs).
  */
 import { accessSync, closeSync, constants as fs, statSync, writeSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import { errno_name, MAX_FDS, native } from "../../shared/native.js";
 import { keep_alive } from "../../shared/poll.js";
@@ -36,30 +36,29 @@ class Exit extends Error {
   }
 }
 
-/** A program that its user may not read is not dumpable (execve(2)). */
-function may_read(path: Parameters<typeof accessSync>[0]): boolean {
+/** Tells of a program that is not dumpable, because its user may not read it (execve(2)). */
+function look_whether_readable(name: string, file: Buffer): void {
   try {
-    accessSync(path, fs.R_OK);
-    return true;
+    accessSync(file, fs.R_OK);
   } catch {
-    return false;
+    complain(`${name}: it may not be read, so nobody may look into it, and it gets no port from the helper`);
   }
 }
 
-/** Looks for the program as execvp(3) will. @throws Exit */
-function require_program(name: string): void {
-  const folders = name.includes("/") ? [""] : (process.env["PATH"] ?? "/bin:/usr/bin").split(":").map((folder) => folder || ".");
+/** Looks for the program as execvp(3) will, by bytes, which need be no text. @param name for people. @returns its path. @throws Exit */
+function require_program(name: string, bytes: Buffer, environment: Buffer): Buffer {
+  const file = bytes.toString("latin1");
+  const [, list = "/bin:/usr/bin"] = /(?:^|\0)PATH=([^\0]*)/.exec(environment.toString("latin1")) ?? [];
+  const paths = file.includes("/") ? [file] : list.split(":").map((folder) => `${folder || "."}/${file}`);
   let there = false;
-  for (const folder of name === "" ? [] : folders) {
-    const path = folder === "" ? name : join(folder, name);
+  for (const text of file === "" ? [] : paths) {
+    const path = Buffer.from(text, "latin1");
     try {
       const isFile = statSync(path).isFile();
       there = true;
       if (!isFile) continue;
       accessSync(path, fs.X_OK);
-      if (!may_read(path))
-        complain(`${name}: it may not be read, so nobody may look into it, and it gets no port from the helper`);
-      return;
+      return path;
     } catch {
       // The next may be it.
     }
@@ -132,11 +131,15 @@ function listen_variables(sockets: readonly ToListen[]): Record<string, string> 
 async function launch({ hold, socket, sockets, command }: ExecOptions): Promise<never> {
   const inherited = read_inherited(); // first, before we open anything
   const [name = ""] = command;
-  require_program(name);
+  const argv = own_words(command.length);
+  const file = require_program(name, argv.subarray(0, argv.indexOf(0)), own_environment(inherited.added));
   // Before the filter, which the supervisor must not have.
   const channel = start_supervisor();
   const listener = sockets.length === 0 ? trap() : undefined;
-  if (listener !== undefined) try_to_copy(channel);
+  if (listener !== undefined) {
+    try_to_copy(channel);
+    look_whether_readable(name, file);
+  }
   let fds: number[] = [];
   if (listener !== undefined || sockets.length > 0) {
     const path = socket ?? (process.env["LOWPORT_SOCKET"] || DEFAULT_SOCKET);
@@ -151,7 +154,7 @@ async function launch({ hold, socket, sockets, command }: ExecOptions): Promise<
     exec_native().allowTracer(report.pid); // there is nothing to allow without Yama
   }
   const error = exec_native().become(
-    own_words(command.length),
+    argv,
     own_environment(inherited.added, listen_variables(sockets)),
     Int32Array.from(fds),
     Int32Array.from(inherited.descriptors),

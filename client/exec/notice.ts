@@ -46,7 +46,7 @@ export type Judgement = Asked | Hopeless | "continue" | "gone" | "blind";
 const NOTICE = { bytes: 80, pid: 8, fd: 32, length: 48 };
 /** sizeof(struct sockaddr_storage): bind(2) takes no more. */
 const MAX_ADDRESS_BYTES = 128;
-const AF = { inet: 2, inet6: 10 };
+const AF = { unspec: 0, inet: 2, inet6: 10 };
 const SOCKADDR_BYTES: Readonly<Record<number, number>> = { [AF.inet]: 16, [AF.inet6]: 24 };
 const CAP_NET_BIND_SERVICE = 1n << 10n;
 /** socket(2): 262 is MPTCP, whose clients speak TCP to a socket that does not. */
@@ -74,7 +74,9 @@ export const thread_of = (notice: Uint8Array) => view(notice).getUint32(NOTICE.p
 export function parse_address(bytes: Uint8Array): { family: number; address: string; port: number; scope: number } | undefined {
   if (bytes.length < 2) return undefined;
   const data = view(bytes);
-  const family = data.getUint16(0, LITTLE);
+  const named = data.getUint16(0, LITTLE);
+  // Old programs leave it out where they mean all addresses, and the kernel lets them (ip(7), inet_bind).
+  const family = named === AF.unspec && bytes.length >= 8 && data.getUint32(4) === 0 ? AF.inet : named;
   if (bytes.length < (SOCKADDR_BYTES[family] ?? Number.POSITIVE_INFINITY)) return undefined;
   const port = data.getUint16(2);
   if (family === AF.inet) return { family, address: bytes.subarray(4, 8).join("."), port, scope: 0 };

@@ -48,7 +48,7 @@ print(raw(s, sin(80), 7), raw(s, sin(80, 99)), raw(s, sin(80, 10)), raw(s, b"", 
 print(libc.bind(s.fileno(), None, 16), libc.bind(s.fileno(), ctypes.c_void_p(1), 16), libc.bind(s.fileno(), sin(80), -1))
 print(libc.bind(9999, sin(80), 16), libc.bind(os.open("/dev/null", 0), sin(80), 16))
 six = socket.socket(socket.AF_INET6)
-print(raw(six, sin(80)))
+print(raw(six, sin(80)), raw(six, b"\\0\\0\\0\\x50" + bytes(24)), raw(s, sin(80, 0)))
 s.bind(("127.0.0.1", 8081))
 print(raw(s, sin(80)), raw(s, sin(8082)))`,
   );
@@ -62,6 +62,14 @@ test("a privileged port of another protocol (UDP-Lite, ping) is not asked for", 
     `print(bind(("127.0.0.1", 80), socket.SOCK_DGRAM, proto=136), bind(("127.0.0.1", 80), socket.SOCK_DGRAM, proto=1))`,
   );
   assert.deepEqual(binds, []);
+});
+
+test("all addresses without a family are IPv4's, as the kernel takes them", async (t) => {
+  await start_helper(t);
+  const anywhere = (port: number) =>
+    `s = socket.socket(); print(raw(s, struct.pack("!HH", 0, ${port}) + bytes(12)), s.getsockname())`;
+  const { stdout, stderr } = await run(t, alice, exec("--", ...python(`${anywhere(80)}\n${anywhere(8080)}`)));
+  assert.equal(stdout, "ok ('0.0.0.0', 80)\nok ('0.0.0.0', 8080)\n", stderr);
 });
 
 test("MPTCP's port is asked for as TCP's", async (t) => {
@@ -187,6 +195,7 @@ test("a program that its user may not read is not dumpable: it runs, and is told
   chmodSync(program, 0o711);
   const { code, stderr } = await run(t, alice, exec("--", program));
   assert.deepEqual([code, /^lowport: exec: .*unreadable: it may not be read, .*\n$/.test(stderr)], [0, true], stderr);
+  assert.equal((await run(t, alice, exec("--listen", "tcp:80", "--", program))).stderr, "");
 });
 
 test("a process that may not be looked into keeps what the kernel gives, and its parent's stderr says so once", async (t) => {
@@ -202,4 +211,13 @@ print(bind(("127.0.0.1", 80)), bind(("127.0.0.1", 8080)), bind("\\0abstract", fa
     [],
   );
   assert.match(stderr, /^lowport exec: process \d+ \(python3\) may not be looked into, .*\n$/);
+});
+
+test("a program that makes itself not dumpable: its starter's stderr says so, if it is the same", async (t) => {
+  await start_helper(t);
+  const command = exec("--", ...python(`libc.prctl(4, 0); print(bind(("127.0.0.1", 80)))`));
+  const under_a_shell = async (how: string) =>
+    (await run(t, alice, ["sh", "-c", `"$@" ${how}; exit $?`, "sh", ...command])).stderr;
+  assert.match(await under_a_shell(""), /^lowport exec: process \d+ \(python3\) may not be looked into, .*\n$/);
+  assert.equal(await under_a_shell("2>/dev/null"), "");
 });
