@@ -1,0 +1,103 @@
+/** What each request costs from then on: nothing with a passed socket, everything twice behind a proxy. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { USERS } from "../../e2e/box.js";
+import { as_user } from "../../e2e/client-app.js";
+import { until } from "../../e2e/helper-process.js";
+import { type Comparison, type Figure, figure_of } from "../compare.js";
+import { CPU, compile, has, OTHER_CPU, pinned } from "../machine.js";
+import { Answering, type Context, Ends, FOLDER, node, start_lowport, start_server } from "./beside.js";
+
+const CONNECTIONS = 32;
+/** Milliseconds of load on one contender before it is another's turn. */
+const SLICE_MS = 40;
+const ALWAYS = "1000000000";
+
+const NGINX = `
+daemon off; worker_processes 1; pid ${FOLDER}/nginx.pid; error_log stderr;
+events { worker_connections 1024; }
+http {
+  access_log off; keepalive_requests ${ALWAYS}; keepalive_timeout 1h;
+  client_body_temp_path ${FOLDER}/nginx-1; proxy_temp_path ${FOLDER}/nginx-2; fastcgi_temp_path ${FOLDER}/nginx-3;
+  uwsgi_temp_path ${FOLDER}/nginx-4; scgi_temp_path ${FOLDER}/nginx-5;
+  upstream app { server 127.0.0.1:8080; keepalive ${2 * CONNECTIONS}; keepalive_requests ${ALWAYS}; keepalive_timeout 1h; }
+  server {
+    listen 127.0.0.1:81;
+    location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; }
+  }
+}
+`;
+
+const HAPROXY = `
+global
+  nbthread 1
+  maxconn 1024
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+  timeout http-keep-alive 1h
+  http-reuse always
+frontend low
+  bind 127.0.0.1:82
+  default_backend app
+backend app
+  server app 127.0.0.1:8080
+`;
+
+const accepts = (port: number) =>
+  new Promise<boolean>((resolve) => {
+    const socket = connect(port, "127.0.0.1", () => resolve(true)).on("error", () => resolve(false));
+    socket.unref().on("connect", () => socket.destroy());
+  });
+
+export async function data_plane({ quick }: Context): Promise<Comparison> {
+  const ends = new Ends();
+  mkdirSync(FOLDER, { recursive: true });
+  const load_program = compile("peer-http-load");
+  await start_lowport(ends);
+  await start_server(ends, pinned(CPU, ...as_user(USERS.alice), ...node("serve-app")), true);
+  const ports = new Map([["direct bind", 8080], ["passed fd", 80]]);
+  const missing: { name: string; why: string }[] = [];
+  for (const { name, port, config, run } of [
+    { name: "nginx", port: 81, config: NGINX, run: ["nginx", "-e", "stderr", "-c", `${FOLDER}/nginx.conf`] },
+    { name: "haproxy", port: 82, config: HAPROXY, run: ["haproxy", "-q", "-db", "-f", `${FOLDER}/haproxy.conf`] },
+  ])
+    if (has(name)) {
+      writeFileSync(`${FOLDER}/${name}.conf`, config);
+      await start_server(ends, pinned(CPU, ...run), false);
+      await until(`${name} listens`, () => accepts(port));
+      ports.set(`behind ${name}`, port);
+    } else missing.push({ name: `behind ${name}`, why: `apt-get install ${name}` });
+
+  const load = new Answering(ends, pinned(OTHER_CPU, load_program, String(CONNECTIONS)));
+  const names = [...ports.keys()];
+  let round = new Map<string, Figure>();
+  /** A round of all of them in small slices, back and forth, so that one percent can be seen. */
+  const measure = async () => {
+    const rates = new Map<string, number[]>(names.map((name) => [name, []]));
+    for (let i = 0; i < (quick ? 3 : 12); i++)
+      for (const name of i % 2 === 0 ? names : names.toReversed())
+        rates.get(name)?.push(Number(await load.ask(`${ports.get(name)} ${SLICE_MS}`)));
+    round = new Map([...rates].map(([name, all]) => [name, figure_of(all)]));
+  };
+  return {
+    title: "Requests over connections that are kept alive",
+    how:
+      `${CONNECTIONS} connections to one Node process, in slices of ${SLICE_MS} ms that take turns; server and proxy (one ` +
+      "worker, connections to the server kept alive) on one processor, the load on another",
+    unit: "requests/s",
+    baseline: "direct bind",
+    contenders: names.map((name, i) => ({
+      name,
+      round: async () => {
+        if (i === 0) await measure();
+        return round.get(name) ?? { p50: Number.NaN };
+      },
+    })),
+    missing,
+    targets: [{ of: "passed fd", least: 0.99 }],
+    end: ends.end,
+  };
+}

@@ -1,0 +1,47 @@
+/** What one `listen` costs in a program that is running already. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { USERS } from "../../e2e/box.js";
+import { as_user } from "../../e2e/client-app.js";
+import type { Comparison, Contender } from "../compare.js";
+import { CPU, has, pinned, version_of } from "../machine.js";
+import { Answering, type Context, Ends, node, start_lowport } from "./beside.js";
+
+const PORT = 80;
+
+/** Lets alice bind the port by authbind. @returns what is missing for that */
+export function prepare_authbind(): string | undefined {
+  if (!has("authbind")) return "apt-get install authbind";
+  mkdirSync("/etc/authbind/byport", { recursive: true });
+  writeFileSync(`/etc/authbind/byport/${PORT}`, "", { mode: 0o755 }); // executable for all: it is alice alone that uses it
+  return undefined;
+}
+
+export async function each_listen({ quick }: Context): Promise<Comparison> {
+  const ends = new Ends();
+  const alice = as_user(USERS.alice);
+  await start_lowport(ends);
+  const contender = (name: string, count: number, ...command: string[]): Contender => {
+    const app = new Answering(ends, pinned(CPU, ...command));
+    return { name, round: () => app.figure(count) };
+  };
+  const many = quick ? 200 : 500;
+  const contenders = [
+    contender("root listen", many, ...node("listen-app", "direct", String(PORT))),
+    contender("lowport", many, ...alice, ...node("listen-app", "lowport", String(PORT))),
+    contender("lowport, the request alone", many, ...alice, ...node("listen-app", "bind", String(PORT))),
+  ];
+  const why = prepare_authbind();
+  const authbind = `authbind ${version_of("authbind")}`;
+  if (why === undefined)
+    contenders.push(contender("authbind", quick ? 60 : 100, ...alice, "authbind", "--deep", ...node("listen-app", "direct", String(PORT))));
+  return {
+    title: "A listen in a running Node",
+    how: `from server.listen(${PORT}) until "listening"; closing is not part of it; program and helper on one processor; ${authbind}`,
+    unit: "µs",
+    baseline: "root listen",
+    contenders,
+    missing: why === undefined ? [] : [{ name: "authbind", why }],
+    targets: [{ of: "authbind", to: "lowport", least: 30 }],
+    end: ends.end,
+  };
+}
