@@ -10,7 +10,7 @@ import { Answering, type Context, Ends, FOLDER, start_server } from "./beside.js
 const BUS = `${FOLDER}/bus`;
 /** As the system's own: peers are known by the credentials of their socket; and everything is allowed. */
 const BUS_CONFIG = `<busconfig>
-  <type>system</type><listen>unix:path=${BUS}</listen><auth>EXTERNAL</auth>
+  <listen>unix:path=${BUS}</listen><auth>EXTERNAL</auth>
   <policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy>
 </busconfig>`;
 const HOLDER = `${FOLDER}/fdholder`;
@@ -24,10 +24,10 @@ function dbus_flags(): string[] | undefined {
 const has_header = (name: string) => spawnSync("cc", ["-E", "-x", "c", "-include", name, "/dev/null"]).status === 0;
 
 /** What a user may do with s6-fdholderd stands in a folder of the user's. */
-function write_rule(uid: number, regex: string, value: string): void {
+function write_rule(uid: number, ...may: ("STORE" | "RETRIEVE")[]): void {
   mkdirSync(`${RULES}/uid/${uid}/env`, { recursive: true });
   writeFileSync(`${RULES}/uid/${uid}/allow`, "");
-  writeFileSync(`${RULES}/uid/${uid}/env/${regex}`, value);
+  for (const what of may) writeFileSync(`${RULES}/uid/${uid}/env/S6_FDHOLDER_${what}_REGEX`, "^bench");
 }
 
 export async function bus_calls({ quick }: Context): Promise<Comparison> {
@@ -58,8 +58,8 @@ export async function bus_calls({ quick }: Context): Promise<Comparison> {
   if (!has_s6) missing.push({ name: "s6-fdholderd", why: "apt-get install s6 libs6-dev skalibs-dev" });
   else {
     const program = compile("peer-fdholder", "-ls6", "-lskarnet");
-    write_rule(USERS.root.uid, "S6_FD_STORE_REGEX", "^bench");
-    write_rule(USERS.alice.uid, "S6_FD_RETRIEVE_REGEX", "^bench");
+    write_rule(USERS.root.uid, "STORE", "RETRIEVE");
+    write_rule(USERS.alice.uid, "RETRIEVE");
     await start_server(ends, pinned(CPU, "s6-fdholder-daemon", "-1", "-i", RULES, HOLDER), true);
     execFileSync(program, [HOLDER, "store", "90"]);
     contender("s6-fdholderd warm", program, HOLDER, "warm");
