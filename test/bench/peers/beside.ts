@@ -1,7 +1,7 @@
 /** What runs beside the bench while it measures: the helper, servers, and programs that hand over their samples. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import type { TestContext } from "node:test";
@@ -16,7 +16,8 @@ export interface Context {
 
 /** A folder of the box that every user may look into. */
 export const FOLDER = "/run/bench";
-const ENV = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };
+/** What programs are started with: nothing of the caller's (NODE_EXTRA_CA_CERTS alone costs Node 20 its start again). */
+export const ENV = { PATH: `${dirname(process.execPath)}:/usr/sbin:/usr/bin:/sbin:/bin` };
 const ENOUGH = 1_000_000;
 /** Limits that no bench comes near: what is measured is the work. */
 const LIMITS = { socketsPerUid: ENOUGH, requestsPerSecond: ENOUGH, requestBurst: ENOUGH };
@@ -46,49 +47,59 @@ export async function start_lowport(ends: Ends): Promise<void> {
   await start_helper(ends as unknown as TestContext, { config: { limits: LIMITS }, wrapper: pinned(CPU) });
 }
 
-/** Starts what runs until the end. @param ready whether to wait until it says something on stdout */
-export async function start_server(ends: Ends, command: readonly string[], ready: boolean): Promise<ChildProcess> {
-  const [name = "", ...args] = command;
-  const child = spawn(name, args, { cwd: "/", env: ENV, stdio: ["pipe", "pipe", "inherit"] });
-  const ended = once(child, "close");
-  ends.after(async () => {
-    child.kill();
-    await ended;
-  });
-  if (!ready) child.stdout.resume();
-  else if ((await Promise.race([once(child.stdout, "data"), ended])).length === 2) throw new Error(`${command.join(" ")} has ended`);
-  return child;
+/** A program that runs until the end. What it says on stderr is kept, for the error if it ends before. */
+class Beside {
+  readonly child: ChildProcessWithoutNullStreams;
+  readonly ended: Promise<Error>;
+
+  constructor(ends: Ends, [name = "", ...args]: readonly string[]) {
+    const child = spawn(name, args, { cwd: "/", env: ENV });
+    let stderr = "";
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
+    child.stdin.on("error", () => undefined); // `ended` says what has happened
+    const closed = new Promise((resolve) => child.once("close", resolve).once("error", resolve));
+    this.ended = closed.then((how) => new Error(`${child.spawnargs.join(" ")} has ended (${how}): ${stderr}`));
+    this.child = child;
+    ends.after(() => {
+      child.kill();
+      return closed;
+    });
+  }
+}
+
+/** Starts what serves until the end. @param ready whether to wait until it says something on stdout */
+export async function start_server(ends: Ends, command: readonly string[], ready: boolean): Promise<void> {
+  const { child, ended } = new Beside(ends, command);
+  child.stdout.resume();
+  const first = ready ? await Promise.race([once(child.stdout, "data"), ended]) : undefined;
+  if (first instanceof Error) throw first;
 }
 
 /** A program that answers each line of its input with one of its output. */
 export class Answering {
-  readonly #child: ChildProcess;
-  #answered: ((line: string | undefined) => void) | undefined;
+  readonly #beside: Beside;
+  #answered: (line: string) => void = () => undefined;
 
   constructor(ends: Ends, command: readonly string[]) {
-    const [name = "", ...args] = command;
-    const child = spawn(name, args, { cwd: "/", env: ENV, stdio: ["pipe", "pipe", "inherit"] });
-    createInterface({ input: child.stdout }).on("line", (line) => this.#answered?.(line));
-    child.stdin.on("error", () => undefined); // its end is noticed by "close"
-    const ended = once(child, "close").then(() => this.#answered?.(undefined));
-    ends.after(() => {
-      child.kill();
-      return ended;
-    });
-    this.#child = child;
+    this.#beside = new Beside(ends, command);
+    createInterface({ input: this.#beside.child.stdout }).on("line", (line) => this.#answered(line));
   }
 
   async ask(question: string): Promise<string> {
-    const answer = new Promise<string | undefined>((resolve) => (this.#answered = resolve));
-    this.#child.stdin?.write(`${question}\n`);
-    const line = await answer;
-    if (line === undefined) throw new Error(`${this.#child.spawnargs.join(" ")} has ended`);
+    const answer = new Promise<string>((resolve) => (this.#answered = resolve));
+    this.#beside.child.stdin.write(`${question}\n`);
+    const line = await Promise.race([answer, this.#beside.ended]);
+    if (line instanceof Error) throw line;
     return line;
   }
 
   /** Asks for this many samples in nanoseconds. @returns them in microseconds */
   async figure(count: number): Promise<Figure> {
-    const line = await this.ask(String(count));
-    return figure_of(line.trim().split(" ").map((ns) => Number(ns) / 1000));
+    return figure_of(
+      (await this.ask(String(count)))
+        .trim()
+        .split(" ")
+        .map((ns) => Number(ns) / 1000),
+    );
   }
 }

@@ -10,7 +10,7 @@ import { Answering, type Context, Ends, FOLDER, node, start_lowport, start_serve
 
 const CONNECTIONS = 32;
 /** Milliseconds of load on one contender before it is another's turn. */
-const SLICE_MS = 40;
+const SLICE_MS = 30;
 const ALWAYS = "1000000000";
 
 const NGINX = `
@@ -58,7 +58,10 @@ export async function data_plane({ quick }: Context): Promise<Comparison> {
   const load_program = compile("peer-http-load");
   await start_lowport(ends);
   await start_server(ends, pinned(CPU, ...as_user(USERS.alice), ...node("serve-app")), true);
-  const ports = new Map([["direct bind", 8080], ["passed fd", 80]]);
+  const ports = new Map([
+    ["direct bind", 8080],
+    ["passed fd", 80],
+  ]);
   const missing: { name: string; why: string }[] = [];
   for (const { name, port, config, run } of [
     { name: "nginx", port: 81, config: NGINX, run: ["nginx", "-e", "stderr", "-c", `${FOLDER}/nginx.conf`] },
@@ -77,7 +80,7 @@ export async function data_plane({ quick }: Context): Promise<Comparison> {
   /** A round of all of them in small slices, back and forth, so that one percent can be seen. */
   const measure = async () => {
     const rates = new Map<string, number[]>(names.map((name) => [name, []]));
-    for (let i = 0; i < (quick ? 3 : 12); i++)
+    for (let i = 0; i < (quick ? 4 : 16); i++)
       for (const name of i % 2 === 0 ? names : names.toReversed())
         rates.get(name)?.push(Number(await load.ask(`${ports.get(name)} ${SLICE_MS}`)));
     round = new Map([...rates].map(([name, all]) => [name, figure_of(all)]));

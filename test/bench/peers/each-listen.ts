@@ -33,7 +33,9 @@ export async function each_listen({ quick }: Context): Promise<Comparison> {
   const why = prepare_authbind();
   const authbind = `authbind ${version_of("authbind")}`;
   if (why === undefined)
-    contenders.push(contender("authbind", quick ? 60 : 100, ...alice, "authbind", "--deep", ...node("listen-app", "direct", String(PORT))));
+    contenders.push(
+      contender("authbind", quick ? 60 : 100, ...alice, "authbind", "--deep", ...node("listen-app", "direct", String(PORT))),
+    );
   return {
     title: "A listen in a running Node",
     how: `from server.listen(${PORT}) until "listening"; closing is not part of it; program and helper on one processor; ${authbind}`,

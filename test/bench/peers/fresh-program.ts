@@ -8,10 +8,9 @@ import { REPOSITORY, USERS } from "../../e2e/box.js";
 import { as_user } from "../../e2e/client-app.js";
 import { type Comparison, type Contender, figure_of } from "../compare.js";
 import { CPU, compile, has, pinned } from "../machine.js";
-import { type Context, Ends, node, start_lowport } from "./beside.js";
+import { type Context, ENV, Ends, node, start_lowport } from "./beside.js";
 import { prepare_authbind } from "./each-listen.js";
 
-const ENV = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };
 const PORT = "80";
 
 /** Lets alice run Node as root. @returns what is missing for that */
@@ -35,18 +34,23 @@ export async function fresh_program({ quick }: Context): Promise<Comparison> {
     round: async () => {
       const [program = "", ...args] = pinned(CPU, starter, ...options, quick ? "1" : "7", ...command);
       const { stdout } = await promisify(execFile)(program, args, { cwd: "/", env: ENV });
-      return figure_of(stdout.trim().split(" ").map((ns) => Number(ns) / 1e6));
+      return figure_of(
+        stdout
+          .trim()
+          .split(" ")
+          .map((ns) => Number(ns) / 1e6),
+      );
     },
   });
   const contenders = [
     contender("root: node", [...as_user(USERS.root), ...unchanged]),
     contender("lowport: node", [...alice, ...node("start-lowport")]),
     contender("lowport: node, register", [...alice, node_itself, "--import", file("register.js"), ...app]),
-    contender("lowport exec: node", [...alice, node_itself, file("cli.js"), "exec", "--", ...unchanged]),
+    contender("lowport exec: node", [...alice, "sh", file("lowport.sh"), "exec", "--", ...unchanged]),
   ];
   const missing: { name: string; why: string }[] = [];
-  const peer = (name: string, why: string | undefined, ...more: Parameters<typeof contender> extends [string, ...infer R] ? R : never) => {
-    if (why === undefined) contenders.push(contender(name, ...more));
+  const peer = (name: string, why: string | undefined, command: string[], ...options: string[]) => {
+    if (why === undefined) contenders.push(contender(name, command, ...options));
     else missing.push({ name, why });
   };
   peer("authbind: node", prepare_authbind(), [...alice, "authbind", "--deep", ...unchanged]);
