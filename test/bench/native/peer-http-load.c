@@ -2,8 +2,8 @@
  *
  *   peer-http-load CONNECTIONS
  *
- * Each line "PORT MS" on its input is answered with the requests per second that the server at 127.0.0.1:PORT answered
- * in that time. Connections to a port are opened once and kept. A server that closes one, or answers anything but 200, is
+ * Each line "PORT MS" on its input is answered with how many requests the server at 127.0.0.1:PORT answered in that
+ * time. Connections to a port are opened once and kept. A server that closes one, or answers anything but 200, is
  * an error: it would not be the comparison that was meant. */
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -81,25 +81,25 @@ static int take(struct connection *c) {
     return c->used >= (size_t)(body + 4 - c->text) + (size_t)atol(length + 18);
 }
 
-static double measure(struct server *s, int count, long ms) {
+static long measure(struct server *s, int count, long ms) {
     struct epoll_event events[MAX_CONNECTIONS];
-    long answered = 0, from = now(), end = from + ms * 1000000, at = from;
+    long answered = 0, end = now() + ms * 1000000, open = count;
     for (int i = 0; i < count; i++)
         ask(&s->connections[i]);
-    for (int open = count; open > 0; at = now()) {
-        int ready = epoll_wait(s->epoll, events, MAX_CONNECTIONS, -1);
+    while (open > 0) {
+        int ready = epoll_wait(s->epoll, events, MAX_CONNECTIONS, -1), more = now() < end;
         for (int i = 0; i < ready; i++) {
             struct connection *c = events[i].data.ptr;
             if (!take(c))
                 continue;
             answered++;
-            if (at < end)
+            if (more)
                 ask(c);
             else
                 open--;
         }
     }
-    return (double)answered * 1e9 / (double)(at - from);
+    return answered;
 }
 
 int main(int argc, char **argv) {
@@ -108,7 +108,7 @@ int main(int argc, char **argv) {
     if (count < 1 || count > MAX_CONNECTIONS)
         return 64;
     while (scanf("%d %ld", &port, &ms) == 2) {
-        printf("%.1f\n", measure(server_at(port, count), count, ms));
+        printf("%ld\n", measure(server_at(port, count), count, ms));
         fflush(stdout);
     }
     return 0;

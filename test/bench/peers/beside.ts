@@ -67,12 +67,16 @@ class Beside {
   }
 }
 
-/** Starts what serves until the end. @param ready whether to wait until it says something on stdout */
-export async function start_server(ends: Ends, command: readonly string[], ready: boolean): Promise<void> {
+/**
+ * Starts what serves until the end. @param ready whether to wait until it says something on stdout
+ * @returns its process id
+ */
+export async function start_server(ends: Ends, command: readonly string[], ready: boolean): Promise<number> {
   const { child, ended } = new Beside(ends, command);
   child.stdout.resume();
   const first = ready ? await Promise.race([once(child.stdout, "data"), ended]) : undefined;
   if (first instanceof Error) throw first;
+  return child.pid as number;
 }
 
 /** A program that answers each line of its input with one of its output. */
