@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { USERS } from "../../e2e/box.js";
 import { as_user } from "../../e2e/client-app.js";
 import type { Comparison, Contender } from "../compare.js";
-import { CPU, compile, has, pinned } from "../machine.js";
+import { CPU, compile, has, pinned, version_of } from "../machine.js";
 import { Answering, type Context, Ends, FOLDER, start_server } from "./beside.js";
 
 const BUS = `${FOLDER}/bus`;
@@ -69,7 +69,8 @@ export async function bus_calls({ quick }: Context): Promise<Comparison> {
     title: "One call for a socket",
     how:
       "a client in C, warm; client, bus and service on one processor; the D-Bus service binds and listens as lowport does, " +
-      "but keeps no record; s6-fdholderd hands out a socket that is bound already, and keeps no record",
+      `but keeps no record; s6-fdholderd hands out a socket that is bound already, and keeps no record; ` +
+      `dbus-daemon ${version_of("dbus-daemon")}, s6 ${version_of("s6")}`,
     unit: "µs",
     baseline: contenders[0]?.name ?? "",
     contenders,

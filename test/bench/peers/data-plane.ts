@@ -5,12 +5,12 @@ import { USERS } from "../../e2e/box.js";
 import { as_user } from "../../e2e/client-app.js";
 import { until } from "../../e2e/helper-process.js";
 import { type Comparison, type Figure, figure_of } from "../compare.js";
-import { CPU, compile, has, OTHER_CPU, pinned } from "../machine.js";
+import { CPU, compile, has, OTHER_CPU, pinned, version_of } from "../machine.js";
 import { Answering, type Context, Ends, FOLDER, node, start_lowport, start_server } from "./beside.js";
 
 const CONNECTIONS = 32;
 /** Milliseconds of load on one contender before it is another's turn. */
-const SLICE_MS = 30;
+const SLICE_MS = 20;
 const ALWAYS = "1000000000";
 
 const NGINX = `
@@ -98,7 +98,7 @@ export async function data_plane({ quick }: Context): Promise<Comparison> {
   /** A round of all of them in small slices, back and forth, so that one percent can be seen. */
   const measure = async () => {
     const rates = new Map<string, number[]>(names.map((name) => [name, []]));
-    for (let i = 0; i < (quick ? 4 : 16); i++)
+    for (let i = 0; i < (quick ? 6 : 24); i++)
       for (const name of i % 2 === 0 ? names : names.toReversed()) rates.get(name)?.push(await rate(ports.get(name)));
     round = new Map([...rates].map(([name, all]) => [name, figure_of(all)]));
   };
@@ -107,7 +107,7 @@ export async function data_plane({ quick }: Context): Promise<Comparison> {
     how:
       `requests for a second of the processor's that server and proxy take together; ${CONNECTIONS} connections to one Node ` +
       `process, in slices of ${SLICE_MS} ms that take turns; proxies with one worker, connections to the server kept alive; ` +
-      "the load on another processor",
+      `the load on another processor; nginx ${version_of("nginx")}, haproxy ${version_of("haproxy")}`,
     unit: "requests/s",
     baseline: "direct bind",
     contenders: names.map((name, i) => ({

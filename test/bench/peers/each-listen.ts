@@ -1,6 +1,7 @@
 /** What one `listen` costs in a program that is running already. */
 import { mkdirSync, writeFileSync } from "node:fs";
-import { USERS } from "../../e2e/box.js";
+import { join } from "node:path";
+import { REPOSITORY, USERS } from "../../e2e/box.js";
 import { as_user } from "../../e2e/client-app.js";
 import type { Comparison, Contender } from "../compare.js";
 import { CPU, has, pinned, version_of } from "../machine.js";
@@ -33,6 +34,9 @@ export async function each_listen({ quick }: Context): Promise<Comparison> {
     await contender("lowport", many, ...alice, ...node("listen-app", "lowport", String(PORT))),
     await contender("lowport, the request alone", many, ...alice, ...node("listen-app", "bind", String(PORT))),
   ];
+  const [node_itself = "", ...direct] = node("listen-app", "direct", String(PORT));
+  const register = join(REPOSITORY, "dist/client/register.js");
+  contenders.push(await contender("lowport, register", many, ...alice, node_itself, "--import", register, ...direct));
   const why = prepare_authbind();
   const authbind = `authbind ${version_of("authbind")}`;
   if (why === undefined)

@@ -7,7 +7,7 @@ import { promisify } from "node:util";
 import { REPOSITORY, USERS } from "../../e2e/box.js";
 import { as_user } from "../../e2e/client-app.js";
 import { type Comparison, type Contender, figure_of } from "../compare.js";
-import { CPU, compile, has, pinned } from "../machine.js";
+import { CPU, compile, has, pinned, version_of } from "../machine.js";
 import { type Context, ENV, Ends, node, start_lowport } from "./beside.js";
 import { prepare_authbind } from "./each-listen.js";
 
@@ -62,7 +62,8 @@ export async function fresh_program({ quick }: Context): Promise<Comparison> {
     title: "A fresh program, from its start until it listens",
     how:
       "an http server in a new Node, started by setpriv; all on one processor; systemd-socket-activate starts it at the first " +
-      "connection, which is made as soon as it listens for the program",
+      "connection, which is made as soon as it listens for the program; " +
+      ["authbind", "sudo", "systemd"].map((name) => `${name} ${version_of(name)}`).join(", "),
     unit: "ms",
     baseline: "root: node",
     contenders,
