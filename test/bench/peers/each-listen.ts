@@ -24,35 +24,28 @@ export async function each_listen({ quick }: Context): Promise<Comparison> {
   const alice = as_user(USERS.alice);
   await start_lowport(ends);
   const contender = async (name: string, count: number, ...command: string[]): Promise<Contender> => {
-    const app = new Answering(ends, pinned(CPU, ...command));
-    await app.figure(WARM_UP * count);
-    return { name, round: () => app.figure(count) };
+    const program = new Answering(ends, pinned(CPU, ...command));
+    await program.figure(WARM_UP * count);
+    return { name, round: () => program.figure(count) };
   };
   const many = quick ? 200 : 500;
-  const contenders = [
-    await contender("root listen", many, ...node("listen-app", "direct", String(PORT))),
-    await contender("lowport", many, ...alice, ...node("listen-app", "lowport", String(PORT))),
-    await contender("lowport, the request alone", many, ...alice, ...node("listen-app", "bind", String(PORT))),
-  ];
-  const [node_itself = "", ...direct] = node("listen-app", "direct", String(PORT));
+  const app = (way: string, ...flags: string[]) => {
+    const [node_itself = "", ...others] = node("listen-app", way, String(PORT));
+    return [node_itself, ...flags, ...others];
+  };
   const register = join(REPOSITORY, "dist/client/register.js");
-  contenders.push(await contender("lowport, register", many, ...alice, node_itself, "--import", register, ...direct));
+  const contenders = [
+    await contender("root listen", many, ...app("direct")),
+    await contender("lowport", many, ...alice, ...app("lowport")),
+    await contender("lowport, the request alone", many, ...alice, ...app("bind")),
+    await contender("lowport, register", many, ...alice, ...app("register", "--import", register)),
+  ];
   const why = prepare_authbind();
-  const authbind = `authbind ${version_of("authbind")}`;
   if (why === undefined)
-    contenders.push(
-      await contender(
-        "authbind",
-        quick ? 30 : 100,
-        ...alice,
-        "authbind",
-        "--deep",
-        ...node("listen-app", "direct", String(PORT)),
-      ),
-    );
+    contenders.push(await contender("authbind", quick ? 30 : 100, ...alice, "authbind", "--deep", ...app("direct")));
   return {
     title: "A listen in a running Node",
-    how: `from server.listen(${PORT}) until "listening"; closing is not part of it; program and helper on one processor; ${authbind}`,
+    how: `from server.listen(${PORT}) until "listening"; closing is not part of it; program and helper on one processor; authbind ${version_of("authbind")}`,
     unit: "µs",
     baseline: "root listen",
     contenders,

@@ -2,7 +2,10 @@
  * A running program that listens over and over. For each line with a number on its input it does so that many times and
  * answers the nanoseconds of each, from the call until "listening"; closing is not part of it.
  *
- *   listen-app.js direct|lowport|bind PORT
+ *   listen-app.js direct|register|lowport|bind PORT
+ *
+ * direct: server.listen; register: the same, where that is lowport's (--import lowport/register); lowport: the client library;
+ * bind: what the client library asks of the helper, alone.
  */
 import { closeSync } from "node:fs";
 import { createServer, type Server } from "node:net";
@@ -41,15 +44,20 @@ async function time_bind(): Promise<bigint> {
   return took;
 }
 
-async function sample(): Promise<bigint> {
-  if (mode === "direct") return time_listen((server) => server.listen(port));
-  const took = mode === "bind" ? await time_bind() : await time_listen((server) => listen(server, { port }));
-  await client.call("status", {}); // so that the helper has dealt with the release
-  return took;
-}
+const ways: Record<string, () => Promise<bigint>> = {
+  direct: () => time_listen((server) => server.listen(port)),
+  register: () => time_listen((server) => server.listen(port)),
+  lowport: () => time_listen((server) => listen(server, { port })),
+  bind: time_bind,
+};
+const way = ways[mode];
+if (way === undefined) throw new Error(`what is "${mode}"?`);
 
 for await (const line of createInterface({ input: process.stdin })) {
   const samples: bigint[] = [];
-  for (let i = 0; i < Number(line); i++) samples.push(await sample());
+  for (let i = 0; i < Number(line); i++) {
+    samples.push(await way());
+    if (mode !== "direct") await client.call("status", {}); // so that the helper has dealt with the release
+  }
   console.log(samples.join(" "));
 }
