@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FIRST_PORT = 700, AT_ONCE = 8, MAX_CONNECTIONS = 1024, LEASES_AN_ADDRESS = 1000 };
+enum { FIRST_PORT = 700, AT_ONCE = 8, MAX_CONNECTIONS = 1024, LEASES_AN_ADDRESS = 600 };
 
 static struct sockaddr_un address = {.sun_family = AF_UNIX};
 static long next_id;
@@ -183,8 +183,8 @@ static void pipelined(int connections, long count) {
         binding[i] = 0;
         r[i].lines = AT_ONCE, r[i].used = 0;
     }
-    long from = now();
-    for (long released = 0; released < count;) {
+    long from = now(), released = 0;
+    for (int active = connections; active > 0;) {
         for (int i = 0; i < connections; i++) {
             if (polled[i].revents)
                 take(polled[i].fd, &r[i]);
@@ -193,8 +193,10 @@ static void pipelined(int connections, long count) {
             int length = 0;
             if (binding[i]) {
                 char lease[17], *at = r[i].text;
-                if (r[i].passed != AT_ONCE)
-                    die("a socket is missing");
+                if (r[i].passed != AT_ONCE) {
+                    fprintf(stderr, "a socket is missing: %s", r[i].text);
+                    exit(1);
+                }
                 for (int k = 0; k < AT_ONCE; k++, at = strchr(at, '\n') + 1) {
                     lease_of(at, lease);
                     length += write_release(text + length, lease);
@@ -202,14 +204,18 @@ static void pipelined(int connections, long count) {
                 granted += AT_ONCE;
             } else {
                 released += r[i].used ? AT_ONCE : 0;
-                for (int k = 0; k < AT_ONCE; k++)
-                    length += write_bind(text + length, NULL, FIRST_PORT + i * AT_ONCE + k);
+                if (released >= count)
+                    active--; /* it has nothing left, and asks for no more */
+                else
+                    for (int k = 0; k < AT_ONCE; k++)
+                        length += write_bind(text + length, NULL, FIRST_PORT + i * AT_ONCE + k);
             }
             binding[i] = !binding[i];
             r[i].used = 0, r[i].lines = 0, r[i].passed = 0;
-            say(polled[i].fd, text, length);
+            if (length > 0)
+                say(polled[i].fd, text, length);
         }
-        if (poll(polled, (nfds_t)connections, -1) < 0)
+        if (active > 0 && poll(polled, (nfds_t)connections, -1) < 0)
             die("poll");
     }
     printf("%.0f\n", (double)granted * 1e9 / (double)(now() - from));
