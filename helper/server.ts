@@ -33,8 +33,7 @@ const BYTES_A_TOKEN = 4096;
 /** Milliseconds that replies get to leave when the helper stops. */
 const STOP_TIMEOUT_MS = 1000;
 
-/** What accept says when nobody is waiting, or not any more. */
-const NOBODY_THERE = new Set([-constants.errno.EAGAIN, -constants.errno.ECONNABORTED, -constants.errno.EINTR]);
+const { EAGAIN, ECONNABORTED, EINTR } = constants.errno;
 
 export class Server implements ConnectionEvents {
   readonly #listener: number;
@@ -114,16 +113,17 @@ export class Server implements ConnectionEvents {
     for (let i = 0; i < ACCEPT_AT_ONCE; i++) {
       const fd = native().acceptUnix(this.#listener);
       if (fd >= 0) this.#welcome(fd);
-      else if (NOBODY_THERE.has(fd)) return;
-      else {
-        // Out of descriptors: they wait in the kernel's queue.
-        this.#accepting = false;
-        unwatch(this.#listener);
-        setTimeout(() => this.#accept_again(), ACCEPT_RETRY_MS).unref();
-        this.#log.warn({ reason: errno_name(fd) }, "cannot accept; tries again soon");
-        return;
-      }
+      else if (fd === -EAGAIN || fd === -ECONNABORTED || fd === -EINTR) return;
+      else return this.#accept_later(fd);
     }
+  }
+
+  /** Out of descriptors: they wait in the kernel's queue. */
+  #accept_later(error: number): void {
+    this.#accepting = false;
+    unwatch(this.#listener);
+    setTimeout(() => this.#accept_again(), ACCEPT_RETRY_MS).unref();
+    this.#log.warn({ reason: errno_name(error) }, "cannot accept; tries again soon");
   }
 
   #welcome(fd: number): void {
@@ -155,10 +155,7 @@ export class Server implements ConnectionEvents {
     if (this.#audit.owed >= MAX_OWED)
       return refusal("EIO", "the audit log cannot be written, and no more can be remembered; an admin frees its disk");
     if (peer.groups.length > MAX_GROUPS)
-      return refusal("EDQUOT", `uid ${account.uid} is in more than ${MAX_GROUPS} groups`, {
-        limit: "groups",
-        max: MAX_GROUPS,
-      });
+      return refusal("EDQUOT", `uid ${account.uid} is in more than ${MAX_GROUPS} groups`, { limit: "groups", max: MAX_GROUPS });
     if (account.connections >= limits.connectionsPerUid) return over("connectionsPerUid", `uid ${account.uid} has`);
     const reserve = is_operator(this.#world.config, peer) ? OPERATOR_RESERVE : 0;
     if (this.#connections.size >= limits.connections + reserve) return over("connections", "the helper has");
@@ -191,10 +188,8 @@ export class Server implements ConnectionEvents {
 
   on_line(connection: Connection, line: Buffer | "too long"): void {
     const { batch, elements } = line === "too long" ? TOO_LONG : read_message(line);
-    const calls = elements.map((): Call => {
-      const { peer, number } = connection;
-      return { caller: connection, record: { event: "call", peer, conn: number }, response: undefined };
-    });
+    const { peer, number: conn } = connection;
+    const calls = elements.map((): Call => ({ caller: connection, record: { event: "call", peer, conn }, response: undefined }));
     const exchange: Exchange = { batch, calls, ready: false };
     const bytes = line === "too long" ? MAX_LINE_BYTES : line.length;
     if (bytes > BYTES_A_TOKEN) take_tokens(connection.account, this.#world.config.limits, Math.floor(bytes / BYTES_A_TOKEN));
