@@ -160,9 +160,8 @@ export class Server implements ConnectionEvents {
     const reserve = is_operator(this.#world.config, peer) ? OPERATOR_RESERVE : 0;
     if (this.#connections.size >= limits.connections + reserve) return over("connections", "the helper has");
     const retryAfterMs = take_tokens(account, limits);
-    return retryAfterMs > 0
-      ? refusal("EAGAIN", `uid ${account.uid} connects too often; wait ${retryAfterMs} ms`, { retryAfterMs })
-      : undefined;
+    if (retryAfterMs === 0) return undefined;
+    return refusal("EAGAIN", `uid ${account.uid} connects too often; wait ${retryAfterMs} ms`, { retryAfterMs });
   }
 
   /** Says why and closes. Recorded once in a while for each user, so that turning away cannot be made to fill the disk. */
