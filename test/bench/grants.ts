@@ -67,8 +67,8 @@ export async function pipelined({ quick }: Context): Promise<Comparison> {
   ];
   for (const daemon of daemons) await load(daemon, "pipelined", 10, 5000);
   return {
-    title: "Ten connections, eight requests at once on each",
-    how: "the clients on another processor than the daemon; each grant is released; the audit logs are on the machine's disk",
+    title: "Ten connections, sixteen requests at once on each",
+    how: "the clients on another processor than the daemon; the audit logs are on the machine's disk",
     unit: "grants/s",
     baseline: "C with the same record",
     contenders: daemons.map((daemon) => ({
