@@ -148,7 +148,7 @@ async function main(): Promise<void> {
   const flags = ["--disallow-code-generation-from-strings", "--disable-proto=throw", "--inspect-publish-uid=stderr"];
   const helper = await start(
     process.execPath,
-    [...flags, join(REPOSITORY, "dist/helper/main.js"), "--config", config],
+    [...flags, join(REPOSITORY, "dist/helper/main.cjs"), "--config", config],
     /"msg":"ready"/,
   );
   if (helper.child.exitCode !== null) throw new Error(`the helper did not start:\n${helper.lines.join("\n")}`);
