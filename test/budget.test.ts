@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { test } from "node:test";
-import { bundle } from "../shared/bundle.js";
+import { bundle_helper } from "../shared/bundle.js";
 import { VERSION } from "../shared/protocol.js";
 import { REPOSITORY } from "./fixtures.js";
 
@@ -94,11 +94,11 @@ test("what the daemon loads is within its budget", (t) => {
   assert.ok(total <= MAX_TYPESCRIPT_LINES, `${total} lines`);
 });
 
-const { files: built, metafile } = await bundle();
+const { outputFiles, metafile } = await bundle_helper();
 const BUNDLE = "dist/helper/main.cjs";
 
 test("the bundle that ships is, byte for byte, what these sources and packages give", () => {
-  const [shipped] = built.filter(({ path }) => path.endsWith(BUNDLE));
+  const [shipped] = outputFiles.filter(({ path }) => path.endsWith(BUNDLE));
   assert.equal(shipped?.text, read(BUNDLE));
 });
 
