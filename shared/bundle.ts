@@ -1,10 +1,10 @@
 /**
  * Build step: makes one file of all that the helper loads, because sixty files take twice as long to start; and for the same reason
- * three of the library (what only `lowport` has, what only `lowport/register` has, and what both have).
+ * a few of the library.
  * It is the code as it is, names and all, file after file, and the same bytes each time; a test holds the helper's to that.
  * The addon and posix stay outside, and so do the commands of an admin, which are loaded when they are given.
  */
-import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build, type Metafile, type OutputFile, type Plugin } from "esbuild";
@@ -80,20 +80,22 @@ export async function bundle_helper(): Promise<{ outputFiles: OutputFile[]; meta
   });
 }
 
-/** The library, in place of what the compiler has made of these two files. */
+/** The library, in place of what the compiler has made of these files; what two of them need is in a part that is loaded once. */
 async function bundle_client(): Promise<{ outputFiles: OutputFile[] }> {
   return build({
     ...COMMON,
-    entryPoints: ["client/index.ts", "client/register.ts"],
+    entryPoints: ["client/index.ts", "client/register.ts", "client/shared-client.ts"],
     outdir: "dist/client",
     format: "esm",
     splitting: true,
-    chunkNames: "library",
+    chunkNames: "part-[hash]",
     plugins: [leave_out(UNUSED.client), take_names(/\/(client|shared)\/[^/]*\.ts$/, "process.getBuiltinModule")],
   });
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const client = join(ROOT, "dist/client");
+  for (const old of readdirSync(client).filter((name) => name.startsWith("part-"))) rmSync(join(client, old));
   const all = [await bundle_helper(), await bundle_client()];
   for (const { path, contents } of all.flatMap(({ outputFiles }) => outputFiles)) writeFileSync(path, contents);
   chmodSync(join(ROOT, "dist/helper/main.cjs"), 0o755);
