@@ -21,6 +21,7 @@ import { Server } from "./server.js";
 import { refuse_debugger } from "./signals.js";
 import { passed_descriptors, Systemd } from "./systemd.js";
 import { distrust } from "./trusted-path.js";
+import { warm_up } from "./warm-up.js";
 
 /** The flag without which `eval` and its like work; the first line of this file gives it. */
 const NO_CODE = "--disallow-code-generation-from-strings";
@@ -113,7 +114,8 @@ async function main(): Promise<void> {
   });
   audit.send_head();
 
-  // 8. Ready: whoever waits for it is told.
+  // 8. Ready, and warm: whoever waits for it is told.
+  await warm_up(config, log);
   no_debugger();
   server.start(kept);
   handle_signals(file, config, audit, server, systemd, log);
