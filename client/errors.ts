@@ -76,7 +76,10 @@ export function unreachable(path: string, code: string): LowportError {
           ? `this program may not talk to the lowport helper at ${path}: ${find_missing_group(path).advice}`
           : code === "EMFILE" || code === "ENFILE"
             ? `this program has no descriptor left to reach the lowport helper at ${path}; raise its RLIMIT_NOFILE`
-            : `the lowport helper at ${path} cannot be reached`;
+            : code === "EAFNOSUPPORT"
+              ? `this program may not have the Unix socket that leads to the lowport helper at ${path}: RestrictAddressFamilies= of ` +
+                "its systemd unit lacks AF_UNIX"
+              : `the lowport helper at ${path} cannot be reached`;
   return new LowportError(code, "connect", why);
 }
 

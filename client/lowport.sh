@@ -1,8 +1,10 @@
 #!/bin/sh
 # The `lowport` command.
 here=$(readlink -f "$0")
-here=${here%/*}
+here=${here%/*} node=node
 . "$here/note-inherited.sh"
+. "$here/node-flags.sh"
 main=cli.js
 [ "${1-}" != exec ] || main=exec/main.js
-exec node "$here/$main" "$@"
+# shellcheck disable=SC2086 # the flags are a list
+exec "$node" $flags "$here/$main" "$@"

@@ -97,6 +97,7 @@ function judge(path: string, { code, message, reason }: LowportError): NotRunnin
       pidFile?.alive === true ? `the lowport helper is running (pid ${pidFile.pid}), but out of reach: ` : "out of reach: ";
     return { state: "unreachable", pidFile, group, error: told(`${runs}${reason}`) };
   }
+  if (code === "EAFNOSUPPORT") return { state: "unreachable", pidFile, error: told(`out of reach: ${reason}`) };
   if (code === "EDQUOT")
     return { state: "unreachable", pidFile, error: told(`the lowport helper is running, but out of reach: ${reason}`) };
   const answered_late = ["ETIMEDOUT", "EAGAIN", "EPROTO"].includes(code);

@@ -5,7 +5,6 @@
  * anyway (a disconnect) is owed: it stays staged and is written before anything after it.
  */
 import { closeSync, fdatasync, fdatasyncSync, fstatSync } from "node:fs";
-import { pino } from "pino";
 import { type Head, seal } from "../shared/chain.js";
 import { type AuditFile, append_whole, open_audit_file } from "./audit-file.js";
 import type { Peer } from "./policy.js";
@@ -49,8 +48,20 @@ export const MAX_OWED = 10_000;
 const HEAD_EVERY = 1000;
 /** Milliseconds between two looks at whether the file is still there. */
 const LOOK_EVERY_MS = 1000;
-/** pino begins each line with its level, which is not ours to have; the line goes on behind it. */
-const PINO_HEAD = '{"level":30,';
+
+let second = Number.NaN;
+let until_second = "";
+
+/** Now (ISO 8601, UTC, milliseconds). Most of it is the same for a second, and making it anew takes as long as a hash. */
+function timestamp(): string {
+  const now = Date.now();
+  const its_second = Math.floor(now / 1000);
+  if (its_second !== second) {
+    second = its_second;
+    until_second = new Date(now).toISOString().slice(0, -4);
+  }
+  return `${until_second}${String(now % 1000).padStart(3, "0")}Z`;
+}
 
 export class AuditLog {
   readonly #path: string;
@@ -60,16 +71,12 @@ export class AuditLog {
   #head: Head;
   #sent: number;
   #staged: Staged[] = [];
-  /** Lines of the commit that is being made, and where the chain stands after them. */
-  #lines = "";
-  #next: Head;
   #syncing = false;
   /** When the file was last looked at (monotonic milliseconds). */
   #looked = performance.now();
   /** Files moved away while one of them was being synced. */
   readonly #retired: number[] = [];
   #unsynced: ((failed?: Failure) => void)[] = [];
-  readonly #pino = pino({ base: null, timestamp: false }, { write: (line: string) => this.#add_line(line) });
 
   /** @param send_head takes the head of the chain from time to time, for a place that the helper cannot edit */
   constructor(path: string, durability: "write" | "fsync", send_head?: (line: string) => void) {
@@ -77,7 +84,7 @@ export class AuditLog {
     this.#fsync = durability === "fsync";
     this.#send_head = send_head;
     this.#file = open_audit_file(path);
-    this.#head = this.#next = this.#file.head;
+    this.#head = this.#file.head;
     this.#sent = this.#head.seq;
   }
 
@@ -102,13 +109,7 @@ export class AuditLog {
 
   /** @param on_lost called if it could not be written, and so is dropped; without it the record is owed */
   stage(record: AuditRecord, on_lost?: (error: Error) => void, on_written?: () => void): void {
-    this.#staged.push({ time: new Date().toISOString(), record, on_lost, on_written });
-  }
-
-  #add_line(line: string): void {
-    const { line: sealed, hash } = seal(`{${line.slice(PINO_HEAD.length, -1)}`);
-    this.#lines += `${sealed}\n`;
-    this.#next = { seq: this.#next.seq + 1, hash };
+    this.#staged.push({ time: timestamp(), record, on_lost, on_written });
   }
 
   /** Writes what is staged. @throws what the kernel says; then what is not owed is lost */
@@ -116,24 +117,26 @@ export class AuditLog {
     if (this.#staged.length === 0) return;
     try {
       this.#refuse_removed();
-      this.#lines = "";
-      this.#next = this.#head;
+      let lines = "";
+      let next = this.#head;
       for (const { time, record } of this.#staged) {
         const { event, peer, conn, method, id, params, decision, rule, code, reason, lease, durationUs } = record;
         const who = peer && { pid: peer.pid, uid: peer.uid, gid: peer.gid, groups: peer.groups };
-        const seq = this.#next.seq + 1;
-        const prev = this.#next.hash;
+        const seq = next.seq + 1;
+        const { hash: prev } = next;
         const what = { event, peer: who, conn, method, id, params, decision, rule, code, reason, lease, durationUs };
-        this.#pino.info({ seq, time, ...what, prev });
+        const { line, hash } = seal(JSON.stringify({ seq, time, ...what, prev }));
+        lines += `${line}\n`;
+        next = { seq, hash };
       }
-      append_whole(this.#file, this.#lines);
+      append_whole(this.#file, lines);
+      this.#head = next;
     } catch (error) {
       const lost = this.#staged;
       this.#staged = lost.filter((staged) => staged.on_lost === undefined);
       for (const staged of lost) staged.on_lost?.(error as Error);
       throw error;
     }
-    this.#head = this.#next;
     const written = this.#staged;
     this.#staged = [];
     for (const staged of written) staged.on_written?.();

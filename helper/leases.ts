@@ -4,7 +4,7 @@
  * kernel goes on queueing connections while it is held, and the same uid gets the same socket back.
  * A lease never changes its uid, and a descriptor is never used after its lease has ended (`fd` is -1 then).
  */
-import { randomBytes } from "node:crypto";
+import { randomFillSync } from "node:crypto";
 import { closeSync } from "node:fs";
 import { refusal } from "../shared/errors.js";
 import { errno_name, native } from "../shared/native.js";
@@ -16,8 +16,23 @@ import { type Grant, type Granted, type Holder, type Lease, require_same_options
 import type { LeaseStore } from "./lease-store.js";
 import { Multimap } from "./multimap.js";
 
+/** Bytes of a lease's id. */
+const ID_BYTES = 8;
 const tally = ({ account, rule, also }: Lease, change: number) => count_socket(account, rule, change, also);
 const port_key = ({ protocol, port }: Binding) => `${protocol} ${port}`;
+
+/** Random bytes for the ids of the next leases: asking for many at once costs as much as for one. */
+const random = Buffer.alloc(4096);
+let random_used = random.length;
+
+/** Never begins with -, which a command would take for an option. systemd passes the ids of all in one variable. */
+function new_id(): string {
+  if (random_used === random.length) {
+    randomFillSync(random);
+    random_used = 0;
+  }
+  return random.toString("hex", random_used, (random_used += ID_BYTES));
+}
 
 export class LeaseTable {
   readonly byId = new Map<string, Lease>();
@@ -118,10 +133,9 @@ export class LeaseTable {
     grant.check_quota();
     if (grant.reusePort) this.#refuse_overlap(grant);
     const fd = bind_socket(grant, first);
-    const { holder, share: _, check_quota: __, ...granted } = grant;
-    // Never begins with -, which a command would take for an option. systemd passes the ids of all in one variable.
-    const id = randomBytes(8).toString("hex");
-    const lease: Lease = { ...granted, id, fd, since: new Date(), references: new Map(), timer: undefined };
+    const { protocol, address, port, ipv6Only, backlog, reusePort, peer, account, rule, also, hold, label, holder } = grant;
+    const terms = { protocol, address, port, ipv6Only, backlog, reusePort, peer, account, rule, also, hold, label };
+    const lease: Lease = Object.assign(terms, { id: new_id(), fd, since: new Date(), references: new Map(), timer: undefined });
     this.#add(lease);
     this.#refer(lease, holder);
     this.#store?.keep(lease);

@@ -57,10 +57,8 @@ export interface Policy {
 export interface Decision {
   /** The rule that allows it; undefined if none does. */
   readonly rule: Rule | undefined;
-  /** The rule that allows the IPv4 half of `::`, if it is another one; its limits hold as well. */
-  readonly also?: Rule | undefined;
-  /** What decided, and if nothing allows it what the nearest rule lacks and what to do. */
-  readonly reason: string;
+  /** The rule that allows the IPv4 half of `::`, often the same one; its limits hold as well. */
+  readonly also: Rule | undefined;
 }
 
 export function make_policy(rules: readonly Rule[]): Policy {
@@ -81,35 +79,34 @@ export function make_policy(rules: readonly Rule[]): Policy {
 /** Positions of the rules that name this peer, in order. */
 function rules_naming(policy: Policy, peer: Peer): readonly number[] {
   if (peer.unmapped === true) return [];
-  const lists = [policy.byUid.get(peer.uid), ...[peer.gid, ...peer.groups].map((gid) => policy.byGid.get(gid))];
-  const found = lists.filter((list) => list !== undefined);
-  if (found.length <= 1) return found[0] ?? [];
-  return [...new Set(found.flat())].toSorted((a, b) => a - b);
+  const found = [policy.byUid.get(peer.uid) ?? []];
+  for (const list of [policy.byGid.get(peer.gid), ...peer.groups.map((gid) => policy.byGid.get(gid))])
+    if (list !== undefined) found.push(list);
+  return found.length === 1 ? (found[0] ?? []) : [...new Set(found.flat())].toSorted((a, b) => a - b);
 }
 
 const covers_protocol = (rule: Rule, wanted: Wanted) => rule.protocols.has(wanted.protocol);
-const covers_port = (rule: Rule, wanted: Wanted) =>
-  rule.ports.some(([first, last]) => wanted.port >= first && wanted.port <= last);
+const covers_port = (rule: Rule, { port }: Wanted) => rule.ports.some(([first, last]) => port >= first && port <= last);
 
-function covers_address({ addresses }: Rule, { address }: Wanted): boolean {
+function covers_address({ addresses }: Rule, address: string): boolean {
   if (addresses.any || addresses.literals.has(address)) return true;
   const family = family_of(address);
   return !is_wildcard(address) && addresses.networks[family].check(address, `ipv${family}`);
 }
 
 /** What the rule lacks to allow it, besides who. */
-function lacking(rule: Rule, wanted: Wanted): string[] {
+function lacking(rule: Rule, wanted: Wanted, address: string): string[] {
   const lacks: string[] = [];
   if (!covers_protocol(rule, wanted)) lacks.push(`${wanted.protocol} in its protocols`);
   if (!covers_port(rule, wanted)) lacks.push(`${wanted.port} in its ports`);
-  if (!covers_address(rule, wanted)) lacks.push(`${wanted.address} in its addresses`);
+  if (!covers_address(rule, address)) lacks.push(`${address} in its addresses`);
   return lacks;
 }
 
-function first_match(policy: Policy, positions: readonly number[], wanted: Wanted): Rule | undefined {
+function first_match(policy: Policy, positions: readonly number[], wanted: Wanted, address: string): Rule | undefined {
   for (const position of positions) {
     const rule = policy.rules[position] as Rule;
-    if (covers_port(rule, wanted) && covers_protocol(rule, wanted) && covers_address(rule, wanted)) return rule;
+    if (covers_port(rule, wanted) && covers_protocol(rule, wanted) && covers_address(rule, address)) return rule;
   }
   return undefined;
 }
@@ -118,12 +115,13 @@ function first_match(policy: Policy, positions: readonly number[], wanted: Wante
 const EXPLAIN_AMONG = 1000;
 
 /** The rule that comes nearest, and all that it lacks. Rules that name the peer come first where others are as near. */
-function nearest(policy: Policy, named: readonly number[], wanted: Wanted): string {
+function nearest(policy: Policy, peer: Peer, wanted: Wanted, address: string): string {
+  const named = rules_naming(policy, peer);
   const mine = new Set(named.slice(0, EXPLAIN_AMONG).map((position) => policy.rules[position] as Rule));
   let best: { rule: Rule; lacks: string[] } | undefined;
   for (const rule of [...mine, ...policy.rules.slice(0, EXPLAIN_AMONG)]) {
     if (best?.lacks.length === 1) break;
-    const lacks = [...(mine.has(rule) ? [] : ["this user in its users or groups"]), ...lacking(rule, wanted)];
+    const lacks = [...(mine.has(rule) ? [] : ["this user in its users or groups"]), ...lacking(rule, wanted, address)];
     if (best === undefined || lacks.length < best.lacks.length) best = { rule, lacks };
   }
   if (best === undefined) return "there are no rules; an admin adds one and reloads";
@@ -139,25 +137,25 @@ function describe_peer({ uid, gid, groups }: Peer): string {
   return `uid ${uid} (groups ${all.slice(0, GROUPS_NAMED).join(", ")}${more})`;
 }
 
-/** May this peer have this socket? `::` without ipv6Only takes IPv4 connections too and so needs 0.0.0.0 as well. */
+/** `::` without ipv6Only takes IPv4 connections too, and so needs 0.0.0.0 as well. */
+const takes_ipv4 = ({ address, ipv6Only }: Wanted) => address === "::" && !ipv6Only;
+
+/** May this peer have this socket? */
 export function decide(policy: Policy, peer: Peer, wanted: Wanted): Decision {
-  if (peer.unmapped === true)
-    return {
-      rule: undefined,
-      reason: `${describe_socket(wanted)} is not allowed to a peer whose user the kernel does not know in the helper's user namespace; run it as a user that is mapped there`,
-    };
   const named = rules_naming(policy, peer);
-  const rule = first_match(policy, named, wanted);
-  const dual = wanted.address === "::" && !wanted.ipv6Only ? { ...wanted, address: "0.0.0.0" } : undefined;
-  const also = dual === undefined ? rule : first_match(policy, named, dual);
-  if (rule !== undefined && also !== undefined) {
-    const reason = `rule "${rule.name}" allows ${describe_socket(wanted)} to ${describe_peer(peer)}`;
-    return also === rule ? { rule, reason } : { rule, also, reason };
-  }
-  const missing = rule === undefined || dual === undefined ? wanted : dual;
-  const too = missing === wanted ? "" : ", which it takes too unless ipv6Only is true,";
-  return {
-    rule: undefined,
-    reason: `${describe_socket(wanted)} is not allowed to ${describe_peer(peer)}: for ${missing.address}${too} ${nearest(policy, named, missing)}`,
-  };
+  const rule = first_match(policy, named, wanted, wanted.address);
+  const also = takes_ipv4(wanted) ? first_match(policy, named, wanted, "0.0.0.0") : rule;
+  return rule === undefined || also === undefined ? { rule: undefined, also: undefined } : { rule, also };
+}
+
+/** Why it was decided so: what allows it, or what the nearest rule lacks and what to do. */
+export function explain(policy: Policy, peer: Peer, wanted: Wanted): string {
+  const what = describe_socket(wanted);
+  const { rule } = decide(policy, peer, wanted);
+  if (rule !== undefined) return `rule "${rule.name}" allows ${what} to ${describe_peer(peer)}`;
+  if (peer.unmapped === true)
+    return `${what} is not allowed to a peer whose user the kernel does not know in the helper's user namespace; run it as a user that is mapped there`;
+  const half = takes_ipv4(wanted) && first_match(policy, rules_naming(policy, peer), wanted, wanted.address) !== undefined;
+  const [missing, too] = half ? ["0.0.0.0", ", which it takes too unless ipv6Only is true,"] : [wanted.address, ""];
+  return `${what} is not allowed to ${describe_peer(peer)}: for ${missing}${too} ${nearest(policy, peer, wanted, missing)}`;
 }

@@ -91,9 +91,9 @@ export function describe_entry(entry: Entry, paint: Paint, users: Users): string
 /** Characters of a line that is no record which are shown. */
 const SHOWN = 200;
 
-/** A line that is no record. */
-export function describe_other(line: Buffer, paint: Paint): string {
-  const text = printable(line.toString("utf8", 0, SHOWN));
-  const more = line.length > SHOWN ? ` ... (${count(line.length, "byte")})` : "";
-  return `${paint("red", "no audit record")}: ${text}${more}`;
+/** A line that is no record. @param shown what it says; else only how long it is */
+export function describe_other(line: Buffer, shown: boolean, paint: Paint): string {
+  const text = shown ? `: ${printable(line.toString("utf8", 0, SHOWN))}` : "";
+  const more = shown && line.length <= SHOWN ? "" : `${shown ? " ..." : ""} (${count(line.length, "byte")})`;
+  return `${paint("red", "no audit record")}${text}${more}`;
 }

@@ -1,6 +1,7 @@
 /** `lowport audit tail`: the newest records, a line each, and those that come. Asks no helper. */
 import { lstatSync } from "node:fs";
 import { join } from "node:path";
+import { METHODS } from "../../shared/methods.js";
 import { EXIT } from "../../shared/protocol.js";
 import { Follower } from "../audit/follow.js";
 import { end_of_lines, last_lines } from "../audit/history.js";
@@ -36,7 +37,7 @@ function one_of(text: string | undefined, what: string, known: readonly string[]
 function read_filter(values: Values<typeof OPTIONS>): Filter {
   return {
     uid: read_who(values),
-    method: values.method,
+    method: one_of(values.method, "--method", Object.keys(METHODS)),
     decision: one_of(values.decision, "--decision", DECISIONS),
     port: values.port === undefined ? undefined : read_number(values.port, "--port", 65_535, 1),
     event: one_of(values.event, "--event", EVENTS),
@@ -51,6 +52,8 @@ class Printer {
   readonly #all: boolean;
   readonly #paint = paint_for();
   readonly #users = new Users();
+  /** A record has been told. Until then this may be any file, and whoever may run this as root need not be allowed to read it. */
+  #is_log = false;
 
   constructor(filter: Filter, json: boolean) {
     this.#filter = filter;
@@ -66,13 +69,17 @@ class Printer {
 
   #describe(line: Buffer): string {
     const entry = read_entry(line);
-    return entry === undefined ? describe_other(line, this.#paint) : describe_entry(entry, this.#paint, this.#users);
+    this.#is_log ||= entry !== undefined;
+    return entry === undefined
+      ? describe_other(line, this.#is_log, this.#paint)
+      : describe_entry(entry, this.#paint, this.#users);
   }
 
   async #print_json(lines: readonly Buffer[]): Promise<boolean> {
     const records: Buffer[] = [];
     for (const line of lines) {
       const entry = read_entry(line);
+      this.#is_log ||= entry !== undefined;
       if (entry === undefined) await write_all(process.stderr, `lowport: ${this.#describe(line)}\n`);
       // The very bytes, which have the hash; but a terminal would act on what somebody put into them.
       else records.push(process.stdout.isTTY ? Buffer.from(to_json(entry)) : line, Buffer.from("\n"));
@@ -89,8 +96,10 @@ class Printer {
   }
 }
 
-/** The log that is meant. */
+/** The log that is meant. @throws Usage */
 function read_path(word = DEFAULT_AUDIT_LOG): string {
+  if (word === "-" || word === "/dev/stdin")
+    throw new Usage("audit tail reads a file, and not the standard input; audit verify reads both");
   return lstatSync(word, { throwIfNoEntry: false })?.isDirectory() === true ? join(word, "audit.log") : word;
 }
 

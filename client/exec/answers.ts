@@ -13,7 +13,7 @@ import type { BoundSocket } from "../types.js";
 import { CHANNEL_FD, type Order } from "./messages.js";
 import { exec_native } from "./native.js";
 import { type Asked, empty_notice, judge, network_of, remember_network, thread_of } from "./notice.js";
-import { read_status } from "./processes.js";
+import { find_parent_with, read_status, type Status } from "./processes.js";
 import { label_of, ProgramLeases, type Wanted } from "./program-leases.js";
 import { put_in_place } from "./replace.js";
 import { Complaints } from "./stderr.js";
@@ -21,6 +21,8 @@ import { Complaints } from "./stderr.js";
 const { EACCES, EADDRINUSE, EADDRNOTAVAIL } = constants.errno;
 /** What a program may see of a refusal; all else is EACCES, which is what the kernel would have said. */
 const SEEN: Readonly<Record<string, number>> = { EADDRINUSE, EADDRNOTAVAIL };
+/** Milliseconds that a bind waits for a helper that hangs: until then no signal is handled (WAIT_KILLABLE_RECV, ../native/launch.c). */
+const PATIENCE_MS = 3_000;
 const GO_ON = -1;
 const GRANTED = 0;
 
@@ -69,7 +71,13 @@ class Answers {
     const asked = judge(this.#listener, notice);
     if (asked === "gone") return;
     if (asked === "blind") this.#say(notice, "blind", explain_blindness(thread_of(notice)));
-    if (asked === "blind" || asked === "continue") return this.#answer(notice, GO_ON);
+    if (typeof asked !== "string" && "because" in asked)
+      this.#say(
+        notice,
+        asked.because,
+        `${describe(thread_of(notice))} may not bind this port, and no helper can be asked: it is ${asked.because}`,
+      );
+    if (typeof asked === "string" || "because" in asked) return this.#answer(notice, GO_ON);
     try {
       this.#answer(notice, await this.#grant(asked));
     } finally {
@@ -77,12 +85,18 @@ class Answers {
     }
   }
 
+  /** Without us a bind would be one in all processes that have the socket. */
+  #tell_of_copies(asked: Asked): void {
+    const parent = find_parent_with(asked, asked.inode);
+    if (parent !== undefined) this.#say(asked.notice, "copy", explain_copy(asked, parent));
+  }
+
   /** @returns the errno for the program */
   async #grant(asked: Asked): Promise<number> {
     const { protocol, address, port, ipv6Only, reusePort, notice } = asked;
     const wanted: Wanted = { protocol, address, port, ipv6Only, reusePort, label: label_of(asked.name) };
     try {
-      const socket = await this.#leases.obtain(wanted);
+      const socket = await this.#leases.obtain(wanted, PATIENCE_MS);
       try {
         this.#hand_over(socket, asked, wanted);
       } finally {
@@ -106,18 +120,30 @@ class Answers {
     }
     const valid = exec_native().noticeIsValid(this.#listener, asked.notice) === 0;
     const placed = valid ? put_in_place(this.#listener, asked, socket.fd) : 0;
-    if (valid && placed === 0)
+    if (valid && placed === 0) {
       this.#leases.keep(socket, wanted, fstatSync(socket.fd).ino, { process: asked.process, number: asked.number });
-    else void socket.release();
+      this.#tell_of_copies(asked);
+    } else void socket.release();
     if (placed < 0) throw new LowportError("EACCES", "bind", `the socket cannot be put in place: ${errno_name(placed)}`);
   }
 }
 
-function explain_blindness(thread: number): string {
-  const { process: id = thread, name = "?" } = read_status(thread) ?? {};
+function explain_copy({ process: id, name, protocol, port }: Asked, parent: Status): string {
   return (
-    `process ${id} (${name}) may not be looked into, so the kernel alone decides what it may bind: it is not dumpable, or a ` +
-    "container's filter forbids it, or Yama does (kernel.yama.ptrace_scope above 0: only the program itself is served, not its children)"
+    `process ${id} (${name}) has bound ${protocol} port ${port} to a socket from before a fork. The copy of it in process ` +
+    `${parent.process} (${parent.name}) is not bound: let the one that makes a socket bind it, or make it after the fork`
+  );
+}
+
+function describe(thread: number): string {
+  const { process: id = thread, name = "?" } = read_status(thread) ?? {};
+  return `process ${id} (${name})`;
+}
+
+function explain_blindness(thread: number): string {
+  return (
+    `${describe(thread)} may not be looked into, so the kernel alone decides what it may bind: it is not dumpable, or a ` +
+    "container's filter forbids it, or Yama does (kernel.yama.ptrace_scope 1: only the program itself is served, not its children; above: nothing)"
   );
 }
 

@@ -6,12 +6,13 @@
  * for everybody who shares them, until the last moment before the program takes over.
  * The program gains no right by it, and its setuid programs gain none either (no_new_privs).
  */
-import { accessSync, constants as fs, statSync, writeSync } from "node:fs";
-import { basename, join } from "node:path";
+import { accessSync, closeSync, constants as fs, statSync, writeSync } from "node:fs";
+import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import { errno_name, MAX_FDS, native } from "../../shared/native.js";
 import { keep_alive } from "../../shared/poll.js";
 import { DEFAULT_SOCKET, EXIT } from "../../shared/protocol.js";
+import { printable } from "../command/terminal.js";
 import { LowportError } from "../errors.js";
 import { own_environment, own_words, read_inherited } from "./inherited.js";
 import { type Order, type Report, read_message, type ToListen } from "./messages.js";
@@ -35,18 +36,29 @@ class Exit extends Error {
   }
 }
 
-/** Looks for the program as execvp(3) will. @throws Exit */
-function require_program(name: string): void {
-  const folders = name.includes("/") ? [""] : (process.env["PATH"] ?? "/bin:/usr/bin").split(":").map((folder) => folder || ".");
+/** Tells of a program that is not dumpable, because its user may not read it (execve(2)). */
+function look_whether_readable(name: string, file: Buffer): void {
+  try {
+    accessSync(file, fs.R_OK);
+  } catch {
+    complain(`${name}: it may not be read, so nobody may look into it, and it gets no port from the helper`);
+  }
+}
+
+/** Looks for the program as execvp(3) will, by bytes, which need be no text. @param name for people. @returns its path. @throws Exit */
+function require_program(name: string, bytes: Buffer, environment: Buffer): Buffer {
+  const file = bytes.toString("latin1");
+  const [, list = "/bin:/usr/bin"] = /(?:^|\0)PATH=([^\0]*)/.exec(environment.toString("latin1")) ?? [];
+  const paths = file.includes("/") ? [file] : list.split(":").map((folder) => `${folder || "."}/${file}`);
   let there = false;
-  for (const folder of name === "" ? [] : folders) {
-    const path = folder === "" ? name : join(folder, name);
+  for (const text of file === "" ? [] : paths) {
+    const path = Buffer.from(text, "latin1");
     try {
       const isFile = statSync(path).isFile();
       there = true;
       if (!isFile) continue;
       accessSync(path, fs.X_OK);
-      return;
+      return path;
     } catch {
       // The next may be it.
     }
@@ -70,23 +82,33 @@ function start_supervisor(): number {
   return channel;
 }
 
+/** What systemd kills or refuses by SystemCallFilter=@system-service, and containers by their profiles; lowport(1) has a unit. */
+const FILTERED =
+  "a filter forbids that; a systemd unit needs SystemCallFilter=@system-service seccomp pidfd_getfd pkey_alloc, a container a profile " +
+  "that lets these through";
+
 /** @returns the listener, or undefined where somebody listens already. @throws Exit */
 function trap(): number | undefined {
   const listener = exec_native().trapBind();
   if (listener >= 0) return listener;
   const name = errno_name(listener);
-  if (name !== "EBUSY")
-    throw new Exit(
-      EXIT.bug,
-      `this kernel lets no filter tell of bind(2) (${name}); it takes Linux 5.9 with seccomp, in containers too`,
-    );
+  if (name === "EINVAL" || name === "ENOSYS")
+    throw new Exit(EXIT.bug, `this kernel lets no filter tell of bind(2) (${name}); it takes Linux 5.9 with seccomp`);
+  if (name !== "EBUSY") throw new Exit(EXIT.bug, `seccomp is forbidden to this process (${name}): ${FILTERED}`);
   complain("a supervisor watches this process already (another lowport exec, or its container's): what it does counts");
   return undefined;
 }
 
+/** The supervisor is under the same filters as this process, and could say nothing where it may not do this. */
+function try_to_copy(fd: number): void {
+  const copy = exec_native().takeFd(process.pid, process.pid, fd);
+  if (copy >= 0) closeSync(copy);
+  else complain(`no port will come from the helper: pidfd_getfd(2) fails (${errno_name(copy)}); ${FILTERED}`);
+}
+
 function complain(text: string): void {
   try {
-    writeSync(2, `lowport: exec: ${text}\n`);
+    writeSync(2, `lowport: exec: ${printable(text)}\n`);
   } catch {
     // There is no stderr.
   }
@@ -109,10 +131,15 @@ function listen_variables(sockets: readonly ToListen[]): Record<string, string> 
 async function launch({ hold, socket, sockets, command }: ExecOptions): Promise<never> {
   const inherited = read_inherited(); // first, before we open anything
   const [name = ""] = command;
-  require_program(name);
+  const argv = own_words(command.length);
+  const file = require_program(name, argv.subarray(0, argv.indexOf(0)), own_environment(inherited.added));
   // Before the filter, which the supervisor must not have.
   const channel = start_supervisor();
   const listener = sockets.length === 0 ? trap() : undefined;
+  if (listener !== undefined) {
+    try_to_copy(channel);
+    look_whether_readable(name, file);
+  }
   let fds: number[] = [];
   if (listener !== undefined || sockets.length > 0) {
     const path = socket ?? (process.env["LOWPORT_SOCKET"] || DEFAULT_SOCKET);
@@ -127,7 +154,7 @@ async function launch({ hold, socket, sockets, command }: ExecOptions): Promise<
     exec_native().allowTracer(report.pid); // there is nothing to allow without Yama
   }
   const error = exec_native().become(
-    own_words(command.length),
+    argv,
     own_environment(inherited.added, listen_variables(sockets)),
     Int32Array.from(fds),
     Int32Array.from(inherited.descriptors),

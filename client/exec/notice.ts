@@ -33,14 +33,20 @@ export interface Asked {
   readonly name: string;
 }
 
+/** Left to the kernel too, which will refuse it. */
+export interface Hopeless {
+  /** What the helper cannot be asked for. */
+  readonly because: string;
+}
+
 /** continue: the kernel decides. gone: nobody waits any more. blind: this process may not look into that one. */
-export type Judgement = Asked | "continue" | "gone" | "blind";
+export type Judgement = Asked | Hopeless | "continue" | "gone" | "blind";
 
 /** struct seccomp_notif: where its members stand. */
 const NOTICE = { bytes: 80, pid: 8, fd: 32, length: 48 };
 /** sizeof(struct sockaddr_storage): bind(2) takes no more. */
 const MAX_ADDRESS_BYTES = 128;
-const AF = { inet: 2, inet6: 10 };
+const AF = { unspec: 0, inet: 2, inet6: 10 };
 const SOCKADDR_BYTES: Readonly<Record<number, number>> = { [AF.inet]: 16, [AF.inet6]: 24 };
 const CAP_NET_BIND_SERVICE = 1n << 10n;
 /** socket(2): 262 is MPTCP, whose clients speak TCP to a socket that does not. */
@@ -51,6 +57,8 @@ const PROTOCOLS: Readonly<Record<string, "tcp" | "udp">> = {
   "2/0": "udp",
   "2/17": "udp",
 };
+/** Others whose low ports take the capability. */
+const UNKNOWN_TO_THE_HELPER: Readonly<Record<number, string>> = { 33: "DCCP", 132: "SCTP", 136: "UDP-Lite" };
 const { EPERM, EACCES } = constants.errno;
 
 /** A place for a notice; `exec_native().receiveNotice` fills it. */
@@ -66,7 +74,9 @@ export const thread_of = (notice: Uint8Array) => view(notice).getUint32(NOTICE.p
 export function parse_address(bytes: Uint8Array): { family: number; address: string; port: number; scope: number } | undefined {
   if (bytes.length < 2) return undefined;
   const data = view(bytes);
-  const family = data.getUint16(0, LITTLE);
+  const named = data.getUint16(0, LITTLE);
+  // Old programs leave it out where they mean all addresses, and the kernel lets them (ip(7), inet_bind).
+  const family = named === AF.unspec && bytes.length >= 8 && data.getUint32(4) === 0 ? AF.inet : named;
   if (bytes.length < (SOCKADDR_BYTES[family] ?? Number.POSITIVE_INFINITY)) return undefined;
   const port = data.getUint16(2);
   if (family === AF.inet) return { family, address: bytes.subarray(4, 8).join("."), port, scope: 0 };
@@ -143,33 +153,48 @@ export function judge(listener: number, notice: Uint8Array): Judgement {
   if (wanted === undefined || wanted.port === 0 || wanted.port >= first_free_port()) return "continue";
   const status = read_status(thread);
   const own = own_status();
-  if (status === undefined || own === undefined || status.identity !== own.identity) return "continue";
+  if (status === undefined || own === undefined) return "continue";
+  const has_capability = (status.capabilities & CAP_NET_BIND_SERVICE) !== 0n;
+  if (status.identity !== own.identity)
+    return has_capability || !same_file(`/proc/${thread}/ns/net`, "/proc/self/ns/net")
+      ? "continue"
+      : { because: "of another user or group than the one that lowport exec was started by" };
   // In a user namespace of its own its capabilities say nothing about this network.
-  if ((status.capabilities & CAP_NET_BIND_SERVICE) !== 0n && same_file(`/proc/${thread}/ns/user`, "/proc/self/ns/user"))
-    return "continue";
+  if (has_capability && same_file(`/proc/${thread}/ns/user`, "/proc/self/ns/user")) return "continue";
   const fd = native.takeFd(thread, status.process, number);
   if (fd < 0) return errno_name(fd) === "EPERM" ? "blind" : "continue";
   const judgement = judge_socket(fd, thread, number, wanted);
   const valid = native.noticeIsValid(listener, notice) === 0;
-  if (judgement === undefined || !valid) {
+  if (!valid || judgement === "continue" || "because" in judgement) {
     closeSync(fd);
-    return valid ? "continue" : "gone";
+    return valid ? (judgement as "continue" | Hopeless) : "gone";
   }
   const { address, port } = wanted;
   return { notice, thread, process: status.process, number, own: fd, address, port, name: status.name, ...judgement };
 }
 
-function judge_socket(fd: number, thread: number, number: number, wanted: { family: number; scope: number }) {
+type OfSocket = Pick<Asked, "inode" | "protocol" | "ipv6Only" | "reusePort" | "blocking">;
+
+function judge_socket(
+  fd: number,
+  thread: number,
+  number: number,
+  wanted: { family: number; scope: number },
+): OfSocket | Hopeless | "continue" {
   const out = new Int32Array(9);
   const { ino: inode } = fstatSync(fd);
   if (exec_native().describeSocket(fd, out) < 0 || !same_file(`/proc/${thread}/fd/${number}`, `/proc/self/fd/${fd}`))
-    return undefined;
+    return "continue";
   const [domain, type, kind, ipv6Only, reusePort, port, ...rest] = out;
   const protocol = PROTOCOLS[`${type}/${kind}`];
-  // A link-local address counts with its interface, which the protocol cannot say.
-  if (protocol === undefined || domain !== wanted.family || port !== 0 || wanted.scope !== 0) return undefined;
+  if (domain !== wanted.family || port !== 0) return "continue";
   // Before Linux 5.14 sockets do not tell their network (0): then that of the thread must be ours.
-  if (network !== `${rest[0]}/${rest[1]}`) return undefined;
-  if (network === "0/0" && !same_file(`/proc/${thread}/ns/net`, "/proc/self/ns/net")) return undefined;
+  if (network !== `${rest[0]}/${rest[1]}`) return "continue";
+  if (network === "0/0" && !same_file(`/proc/${thread}/ns/net`, "/proc/self/ns/net")) return "continue";
+  const unknown = UNKNOWN_TO_THE_HELPER[kind as number];
+  if (protocol === undefined)
+    return unknown === undefined ? "continue" : { because: `of ${unknown}, and the helper has TCP and UDP` };
+  // A link-local address counts with its interface, which the protocol cannot say.
+  if (wanted.scope !== 0) return { because: "of an address with a scope (its interface), which the helper does not know" };
   return { inode, protocol, ipv6Only: ipv6Only === 1, reusePort: reusePort === 1, blocking: rest[2] === 0 };
 }

@@ -7,24 +7,31 @@ import process from "node:process";
 import { READABLE, unwatch, watch } from "../../shared/poll.js";
 import { await_replies } from "../channel.js";
 import { LowportError } from "../errors.js";
+import type { BoundSocket } from "../types.js";
 import { CHANNEL_FD, type Order, type Report } from "./messages.js";
 import { exec_native } from "./native.js";
-import { label_of, ProgramLeases } from "./program-leases.js";
+import { label_of, ProgramLeases, type Wanted } from "./program-leases.js";
 
 /** sd_listen_fds(3): SD_LISTEN_FDS_START. */
 const FIRST_FD = 3;
+/** Milliseconds for which a helper that has not started yet is waited for. */
+const PATIENCE_MS = 10_000;
 
-/** @returns the descriptors, which the leases do not need. @throws LowportError */
-async function obtain(leases: ProgramLeases, { sockets, pid, program }: Order): Promise<number[]> {
-  const fds: number[] = [];
-  for (const [i, { protocol, address, port }] of sockets.entries()) {
+interface Passed {
+  readonly socket: BoundSocket;
+  readonly wanted: Wanted;
+}
+
+/** @throws LowportError */
+async function obtain(leases: ProgramLeases, { sockets, program }: Order): Promise<Passed[]> {
+  const passed: Passed[] = [];
+  for (const { protocol, address, port } of sockets) {
     const wanted = { protocol, address, port, ipv6Only: false, reusePort: false, label: label_of(program) };
-    const socket = await leases.obtain(wanted);
+    const socket = await leases.obtain(wanted, PATIENCE_MS);
     exec_native().setBlocking(socket.fd, 1); // as systemd passes them
-    leases.keep(socket, wanted, fstatSync(socket.fd).ino, { process: pid, number: FIRST_FD + i });
-    fds.push(socket.fd);
+    passed.push({ socket, wanted });
   }
-  return fds;
+  return passed;
 }
 
 /** Asks for all of them, tells what came of it, and stays while they are in use. */
@@ -44,11 +51,20 @@ export async function obtain_all(order: Order, tell: (report: Report, fds?: read
     end_if_unused();
   };
   try {
-    const fds = await obtain(leases, order);
+    const passed = await obtain(leases, order);
+    const fds = passed.map(({ socket }) => socket.fd);
     tell({ pid: process.pid }, fds);
-    for (const fd of [...fds, CHANNEL_FD]) closeSync(fd);
-    if (pidfd >= 0) watch(pidfd, READABLE, on_end);
-    else on_end();
+    const inodes = fds.map((fd) => fstatSync(fd).ino);
+    for (const fd of fds) closeSync(fd);
+    // On their way nobody has them. The other end closes when the program has begun and has them, or will never begin.
+    watch(CHANNEL_FD, READABLE, () => {
+      unwatch(CHANNEL_FD);
+      closeSync(CHANNEL_FD);
+      for (const [i, { socket, wanted }] of passed.entries())
+        leases.keep(socket, wanted, inodes[i] as number, { process: order.pid, number: FIRST_FD + i });
+      if (pidfd >= 0) watch(pidfd, READABLE, on_end);
+      else on_end();
+    });
   } catch (error) {
     if (!(error instanceof LowportError)) throw error;
     const { code, reason, syscall } = error;

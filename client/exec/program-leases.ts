@@ -1,8 +1,8 @@
 /**
  * The leases of one program, which live as long as it does: the supervisor's connection to the helper is their lifeline. A
  * socket that no process of the program has any more is given back, as the kernel would have closed it: at the latest when the
- * same port is asked for again, else by a look every few seconds, because nothing tells that the last copy of a descriptor was
- * closed while the helper has one. With a hold that long a pause is no end: asked for again it is the same socket.
+ * same port is asked for again or a quota is used up, else by looks, because nothing tells that the last copy of a descriptor
+ * was closed while the helper has one. With a hold that long a pause is no end: asked for again it is the same socket.
  * Looking wrong does no harm: giving a lease back closes the helper's copy, never the program's.
  */
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,7 +10,7 @@ import type { Params } from "../../shared/methods.js";
 import { Client } from "../client.js";
 import { LowportError } from "../errors.js";
 import type { BoundSocket } from "../types.js";
-import { find_holder, has_socket, type Place } from "./processes.js";
+import { find_holders, has_socket, type Place } from "./processes.js";
 
 /** What is asked for. */
 export type Wanted = Pick<Required<Params<"bind">>, "protocol" | "address" | "port" | "ipv6Only" | "reusePort" | "label">;
@@ -27,10 +27,14 @@ interface Tracked {
   closed: number | undefined;
 }
 
-/** Milliseconds between two looks at whether somebody still has the sockets. */
-const LOOK_MS = 2_000;
-/** Milliseconds for which a refusal that will pass is waited out. */
-const PATIENCE_MS = 10_000;
+/**
+ * Milliseconds between two looks at whether somebody still has the sockets: what nobody has is looked for `again`, because it
+ * may have been on its way from one process to another, and then given back. So long a listener that was closed takes
+ * connections; with a hold it is meant to. A look takes some 60 us, and with the timer 0.2 % of a CPU.
+ */
+const LOOK_MS = { usually: 100, again: 20, with_hold: 2_000 };
+/** A part of a CPU, for looks that take longer: a process that cannot be looked into may have a socket, and all are searched. */
+const MOST = 0.01;
 /** Milliseconds for which an address may be taken by a program of this user that has ended: its supervisor is about to. */
 const ENDING_MS = 1_000;
 const ENDING_RETRY_MS = 20;
@@ -62,16 +66,18 @@ export class ProgramLeases {
     for (const tracked of this.#tracked) if (tracked.socket === socket) this.#tracked.delete(tracked);
   }
 
-  #is_held(tracked: Tracked): boolean {
-    if (has_socket(tracked.place, tracked.inode)) return true;
-    const place = find_holder(tracked.inode);
-    if (place !== undefined) tracked.place = place;
-    return place !== undefined;
+  /** Those that no process has; of all, if nothing is said. */
+  #unused(of: Iterable<Tracked> = this.#tracked): Tracked[] {
+    const moved = [...of].filter(({ place, inode }) => !has_socket(place, inode));
+    if (moved.length === 0) return [];
+    const places = find_holders(moved.map(({ inode }) => inode));
+    for (const tracked of moved) tracked.place = places.get(tracked.inode) ?? tracked.place;
+    return moved.filter(({ inode }) => !places.has(inode));
   }
 
   /** Whether any process has one of the sockets. */
   any_held(): boolean {
-    return [...this.#tracked].some((tracked) => this.#is_held(tracked));
+    return this.#unused().length < this.#tracked.size;
   }
 
   #give_back(tracked: Tracked): void {
@@ -79,12 +85,13 @@ export class ProgramLeases {
     void tracked.socket.release();
   }
 
-  /** Asks for a socket. @throws LowportError */
-  async obtain(wanted: Wanted): Promise<BoundSocket> {
+  /** Asks for a socket. @param patience milliseconds for a helper that does not answer, or not yet. @throws LowportError */
+  async obtain(wanted: Wanted, patience: number): Promise<BoundSocket> {
+    const deadline = performance.now() + patience;
     const before = this.#make_room(wanted);
     if (before !== undefined) {
       try {
-        return await this.#ask({ ...before.granted, share: true });
+        return await this.#ask({ ...before.granted, share: true }, deadline);
       } catch (error) {
         if (code_of(error) !== "EACCES") throw error; // the rule does not let it be shared: then it begins anew
       } finally {
@@ -97,7 +104,7 @@ export class ProgramLeases {
     let refused: unknown;
     for (const way of ways) {
       try {
-        return await this.#ask({ ...way, hold: this.#hold });
+        return await this.#ask({ ...way, hold: this.#hold }, deadline);
       } catch (error) {
         if (code_of(error) !== "EACCES") throw error;
         refused ??= error;
@@ -108,9 +115,9 @@ export class ProgramLeases {
 
   /** Gives back what stands in the way and is not used any more. @returns what is in a pause and is the very same */
   #make_room({ protocol, port, address, ipv6Only, reusePort }: Wanted): Tracked | undefined {
-    for (const tracked of [...this.#tracked]) {
+    const there = [...this.#tracked].filter(({ wanted }) => wanted.protocol === protocol && wanted.port === port);
+    for (const tracked of this.#unused(there)) {
       const { wanted } = tracked;
-      if (wanted.protocol !== protocol || wanted.port !== port || this.#is_held(tracked)) continue;
       const same = wanted.address === address && wanted.ipv6Only === ipv6Only && wanted.reusePort === reusePort;
       if (this.#hold > 0 && same) return tracked;
       this.#give_back(tracked);
@@ -118,19 +125,31 @@ export class ProgramLeases {
     return undefined;
   }
 
-  async #ask(params: Params<"bind">): Promise<BoundSocket> {
+  /** Gives all back that is not used any more, also what is in a pause. @returns whether there was anything */
+  #free_quota(): boolean {
+    const unused = this.#unused();
+    for (const tracked of unused) this.#give_back(tracked);
+    return unused.length > 0;
+  }
+
+  async #ask(params: Params<"bind">, deadline: number): Promise<BoundSocket> {
     const start = performance.now();
+    const left = () => Math.max(1, deadline - performance.now());
+    let last = false;
     for (let broken = false; ; ) {
       try {
-        const socket = await this.#client.bind(params);
+        const socket = await this.#client.bind({ ...params, timeout: left() });
         this.#granted.set(socket, params);
         return socket;
       } catch (error) {
         const code = code_of(error);
         const passed = performance.now() - start;
         const wait = code === "EAGAIN" ? ((error as LowportError).retryAfterMs ?? 100) : ENDING_RETRY_MS;
-        if (code === "EAGAIN" && passed + wait > PATIENCE_MS) throw error;
-        if (code === "EADDRINUSE" && (passed > ENDING_MS || !(await this.#may_end(params)))) throw error;
+        if (code === "EAGAIN" && wait > left()) throw error;
+        if (code === "EDQUOT" && (error as LowportError).limit !== "maxHoldSeconds" && this.#free_quota()) continue;
+        if (code === "EADDRINUSE" && (last || passed > ENDING_MS || this.#is_own(params))) throw error;
+        // A lease that is gone now may have ended since the refusal; else it is somebody else's.
+        if (code === "EADDRINUSE") last = !(await this.#is_of_user(params, left()));
         if (BROKEN.has(code) && broken) throw error;
         if (!["EAGAIN", "EADDRINUSE"].includes(code) && !BROKEN.has(code)) throw error;
         broken ||= BROKEN.has(code);
@@ -139,11 +158,14 @@ export class ProgramLeases {
     }
   }
 
-  /** Whether the address is taken by this user, but by another program, whose supervisor may be about to end. */
-  async #may_end({ protocol, port }: Params<"bind">): Promise<boolean> {
-    const mine = [...this.#tracked].some(({ wanted }) => wanted.protocol === protocol && wanted.port === port);
-    if (mine) return false;
-    const leases = await this.#client.list();
+  /** Whether the program itself has the port. */
+  #is_own({ protocol, port }: Params<"bind">): boolean {
+    return [...this.#tracked].some(({ wanted }) => wanted.protocol === protocol && wanted.port === port);
+  }
+
+  /** Whether this user has the port: another program, whose supervisor may be about to end. */
+  async #is_of_user({ protocol, port }: Params<"bind">, timeout: number): Promise<boolean> {
+    const leases = await this.#client.list({ timeout });
     return leases.some((lease) => lease.uid === process.getuid?.() && lease.protocol === protocol && lease.port === port);
   }
 
@@ -151,24 +173,38 @@ export class ProgramLeases {
   keep(socket: BoundSocket, wanted: Wanted, inode: number, place: Place): void {
     const granted = this.#granted.get(socket) ?? wanted;
     this.#tracked.add({ socket, wanted, granted, inode, place, closed: undefined });
-    this.#timer ??= setInterval(() => this.#look(), LOOK_MS).unref();
+    if (this.#timer === undefined) this.#plan_look();
+  }
+
+  /** @param news the last look found some closed. @param took microseconds of CPU that it took */
+  #plan_look(news = false, took = 0): void {
+    const usual = this.#hold > 0 ? LOOK_MS.with_hold : LOOK_MS.usually;
+    const wait = news && this.#hold === 0 ? LOOK_MS.again : Math.max(usual, took / 1000 / MOST);
+    this.#timer = setTimeout(() => this.#look(), wait).unref();
   }
 
   #look(): void {
+    this.#timer = undefined;
     const now = performance.now();
+    const before = process.cpuUsage();
+    const unused = new Set(this.#unused());
+    const { user, system } = process.cpuUsage(before);
+    let news = false;
     for (const tracked of [...this.#tracked]) {
-      if (this.#is_held(tracked)) tracked.closed = undefined;
+      if (!unused.has(tracked)) tracked.closed = undefined;
+      else if (tracked.closed !== undefined && now - tracked.closed >= this.#hold * 1000) this.#give_back(tracked);
       else {
+        news ||= tracked.closed === undefined;
         tracked.closed ??= now;
-        if (now - tracked.closed >= this.#hold * 1000) this.#give_back(tracked);
       }
     }
+    if (this.#tracked.size > 0) this.#plan_look(news, user + system);
     this.#on_look();
   }
 
   /** The program has ended: what it had is held for its next start, or ends. */
   close(): void {
-    clearInterval(this.#timer);
+    clearTimeout(this.#timer);
     this.#client.close();
   }
 }

@@ -1,28 +1,18 @@
 /**
  * Puts a granted socket in place of the program's own, so that the program cannot tell: at the same number and at every other
  * that the process has for the same socket (dup), with its options and modes, and in the epoll sets where it was registered.
- * What another process has of the old socket (it was made before a fork) stays the old one.
+ * What another process has of the old socket (it was made before a fork) stays the old one; answers.ts tells of it.
  */
-import { closeSync, readFileSync } from "node:fs";
+import { closeSync } from "node:fs";
 import { exec_native } from "./native.js";
 import type { Asked } from "./notice.js";
-import { link_of, numbers_of, socket_link } from "./processes.js";
-
-const O_CLOEXEC = 0o2000000;
+import { closes_on_exec, fdinfo_of, link_of, numbers_of, socket_link } from "./processes.js";
 
 interface Registration {
   readonly epoll: number;
   readonly number: number;
   readonly events: number;
   readonly data: bigint;
-}
-
-function read_fdinfo(thread: number, number: number): string {
-  try {
-    return readFileSync(`/proc/${thread}/fdinfo/${number}`, "utf8");
-  } catch {
-    return "";
-  }
 }
 
 /** The registrations of a socket in an epoll set, from its fdinfo (proc(5)). */
@@ -61,11 +51,8 @@ export function put_in_place(listener: number, asked: Asked, granted: number): n
   const links = new Map(numbers.map((one) => [one, link_of(thread, one)]));
   const registrations = numbers
     .filter((one) => links.get(one) === "anon_inode:[eventpoll]")
-    .flatMap((one) => parse_epoll(one, read_fdinfo(thread, one), inode));
-  const place = (at: number) => {
-    const flags = Number.parseInt(/^flags:\s*([0-7]+)/m.exec(read_fdinfo(thread, at))?.[1] ?? "0", 8);
-    return native.placeFd(listener, notice, granted, at, (flags & O_CLOEXEC) === 0 ? 0 : 1);
-  };
+    .flatMap((one) => parse_epoll(one, fdinfo_of(thread, one), inode));
+  const place = (at: number) => native.placeFd(listener, notice, granted, at, closes_on_exec(fdinfo_of(thread, at)) ? 1 : 0);
   const placed = place(number);
   if (placed < 0) return placed;
   for (const at of numbers) if (at !== number && links.get(at) === socket_link(inode)) place(at);

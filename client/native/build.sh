@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 out=${1:-dist/client/native/exec.node}
 cc=${CC:-cc}
 if [ $# = 0 ]; then
-    cp client/lowport.sh client/note-inherited.sh dist/client/
+    cp client/*.sh dist/client/
 fi
 [ "$(uname -s)" = Linux ] || exit 0 # shared/native/build.sh has said so
 mkdir -p "$(dirname "$out")"

@@ -112,7 +112,7 @@ napi_value trap_bind(napi_env env, napi_callback_info info) {
     struct sock_fprog list = {.len = sizeof program / sizeof *program, .filter = program};
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return make_result(env, -1);
-    /* Linux 5.19: once it is being answered, only a signal that kills interrupts the bind; before that every signal did. */
+    /* WAIT_KILLABLE_RECV, Linux 5.19: once it is being answered, only a signal that kills interrupts the bind; before that every signal did. */
     unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | 1UL << 5;
     long fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &list);
     if (fd < 0 && errno == EINVAL)

@@ -19,33 +19,46 @@ struct addfd {
 };
 #define ADDFD _IOW('!', 3, struct addfd)
 
-static struct seccomp_notif *get_notice(uint8_t *bytes, size_t length) {
+struct call {
+    int32_t listener, numbers[3];
+    struct seccomp_notif *notice;
+    napi_value failed;
+};
+
+static struct seccomp_notif *as_notice(uint8_t *bytes, size_t length) {
     return length == sizeof(struct seccomp_notif) && (uintptr_t)bytes % 8 == 0 ? (struct seccomp_notif *)(void *)bytes : NULL;
+}
+
+/* Arguments that begin with a listener and a notice, then up to three numbers: "iu", "iui" ... If not, `failed` is what the
+ * method gives. */
+static bool get_call(napi_env env, napi_callback_info info, const char *format, struct call *call) {
+    uint8_t *bytes;
+    size_t length;
+    int32_t *numbers = call->numbers;
+    call->failed = NULL;
+    if (!get_args(env, info, format, &call->listener, &bytes, &length, &numbers[0], &numbers[1], &numbers[2]))
+        return false;
+    call->notice = as_notice(bytes, length);
+    if (!call->notice)
+        call->failed = make_int(env, -EINVAL);
+    return call->notice != NULL;
 }
 
 /* receiveNotice(listener, notice) -> 0. To be called when the listener is readable; -ENOENT if who called has died since. */
 napi_value receive_notice(napi_env env, napi_callback_info info) {
-    int32_t listener;
-    uint8_t *bytes;
-    size_t length;
-    if (!get_args(env, info, "iu", &listener, &bytes, &length))
-        return NULL;
-    struct seccomp_notif *notice = get_notice(bytes, length);
-    if (!notice)
-        return make_int(env, -EINVAL);
-    memset(notice, 0, sizeof *notice);
-    return make_result(env, ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, notice));
+    struct call call;
+    if (!get_call(env, info, "iu", &call))
+        return call.failed;
+    memset(call.notice, 0, sizeof *call.notice);
+    return make_result(env, ioctl(call.listener, SECCOMP_IOCTL_NOTIF_RECV, call.notice));
 }
 
 /* noticeIsValid(listener, notice) -> 0 while its thread waits. */
 napi_value notice_is_valid(napi_env env, napi_callback_info info) {
-    int32_t listener;
-    uint8_t *bytes;
-    size_t length;
-    if (!get_args(env, info, "iu", &listener, &bytes, &length))
-        return NULL;
-    struct seccomp_notif *notice = get_notice(bytes, length);
-    return notice ? make_result(env, ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &notice->id)) : make_int(env, -EINVAL);
+    struct call call;
+    if (!get_call(env, info, "iu", &call))
+        return call.failed;
+    return make_result(env, ioctl(call.listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &call.notice->id));
 }
 
 /* readAddress(notice, out) -> count: a copy of the address that bind was given, as long as it was said to be. */
@@ -54,7 +67,7 @@ napi_value read_address(napi_env env, napi_callback_info info) {
     size_t length, out_length;
     if (!get_args(env, info, "uu", &bytes, &length, &out, &out_length))
         return NULL;
-    struct seccomp_notif *notice = get_notice(bytes, length);
+    struct seccomp_notif *notice = as_notice(bytes, length);
     int wanted = notice ? (int)notice->data.args[2] : -1; /* the kernel takes an int, too */
     if (wanted < 0)
         return make_int(env, -EINVAL);
@@ -83,35 +96,26 @@ napi_value take_fd(napi_env env, napi_callback_info info) {
 
 /* placeFd(listener, notice, fd, number, closeOnExec) -> number: the program has `fd` at `number`, in place of what was there. */
 napi_value place_fd(napi_env env, napi_callback_info info) {
-    int32_t listener, fd, number, close_on_exec;
-    uint8_t *bytes;
-    size_t length;
-    if (!get_args(env, info, "iuiii", &listener, &bytes, &length, &fd, &number, &close_on_exec))
-        return NULL;
-    struct seccomp_notif *notice = get_notice(bytes, length);
-    if (!notice)
-        return make_int(env, -EINVAL);
-    struct addfd place = {.id = notice->id,
+    struct call call;
+    if (!get_call(env, info, "iuiii", &call))
+        return call.failed;
+    struct addfd place = {.id = call.notice->id,
                           .flags = 1 /* SETFD */,
-                          .srcfd = (uint32_t)fd,
-                          .newfd = (uint32_t)number,
-                          .newfd_flags = close_on_exec ? 02000000 /* O_CLOEXEC */ : 0};
-    return make_result(env, ioctl(listener, ADDFD, &place));
+                          .srcfd = (uint32_t)call.numbers[0],
+                          .newfd = (uint32_t)call.numbers[1],
+                          .newfd_flags = call.numbers[2] ? 02000000 /* O_CLOEXEC */ : 0};
+    return make_result(env, ioctl(call.listener, ADDFD, &place));
 }
 
 /* answerNotice(listener, notice, error) -> 0. bind gives 0 (an error of 0) or -1 with that errno; below 0: the kernel goes on
  * with the call as if it had never been trapped, reading its arguments anew. */
 napi_value answer_notice(napi_env env, napi_callback_info info) {
-    int32_t listener, error;
-    uint8_t *bytes;
-    size_t length;
-    if (!get_args(env, info, "iui", &listener, &bytes, &length, &error))
-        return NULL;
-    struct seccomp_notif *notice = get_notice(bytes, length);
-    if (!notice)
-        return make_int(env, -EINVAL);
-    struct seccomp_notif_resp answer = {.id = notice->id,
+    struct call call;
+    if (!get_call(env, info, "iui", &call))
+        return call.failed;
+    int32_t error = call.numbers[0];
+    struct seccomp_notif_resp answer = {.id = call.notice->id,
                                         .error = error > 0 ? -error : 0,
                                         .flags = error < 0 ? SECCOMP_USER_NOTIF_FLAG_CONTINUE : 0};
-    return make_result(env, ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer));
+    return make_result(env, ioctl(call.listener, SECCOMP_IOCTL_NOTIF_SEND, &answer));
 }

@@ -105,3 +105,15 @@ export function check_socket({ path, gid, mode }: Config["socket"], init?: strin
     found.push(wrong(`${path} has mode ${octal(stats.mode & 0o777)} and not ${octal(mode)}`, `chmod ${octal(mode)} ${path}`));
   return unless_wrong(found, `${path} belongs to 0:${gid}, mode ${octal(mode)}`);
 }
+
+/**
+ * What Yama, of which ptrace(2) tells, takes from `lowport exec`. It guards the host against more than lowport, so no value of it is
+ * wrong.
+ */
+export function check_exec(file = "/proc/sys/kernel/yama/ptrace_scope"): readonly Result[] {
+  const scope = look_at(file) === undefined ? 0 : Number(readFileSync(file, "utf8"));
+  if (scope === 0) return [ok("Yama does not restrict lowport exec")];
+  const served = scope === 1 ? "the program itself and not its children" : "no program";
+  const instead = "exec --listen and lowport/register do not need that; nor does anything with sysctl kernel.yama.ptrace_scope=0";
+  return [ok(`kernel.yama.ptrace_scope is ${scope}, so lowport exec serves ${served}; ${instead}`)];
+}

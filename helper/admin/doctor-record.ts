@@ -96,7 +96,7 @@ export function check_chain(path: string, verify: (files: readonly string[]) => 
   const cure = "keep the files as they are, and compare with the heads that syslog has (authpriv)";
   return unless_wrong(
     verdict.damage.map(({ file, line, kind, reason }) => wrong(`${file}:${line}: ${kind}: ${reason}`, cure)),
-    `${verdict.lines} lines in ${files.length} file${files.length === 1 ? "" : "s"}`,
+    `${verdict.lines} line${verdict.lines === 1 ? "" : "s"} in ${files.length} file${files.length === 1 ? "" : "s"}`,
   );
 }
 

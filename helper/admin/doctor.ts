@@ -11,7 +11,7 @@ import { pid_file_of, read_pid_file } from "../../shared/pid-file.js";
 import { DEFAULT_CONFIG, DEFAULT_SOCKET, EXIT } from "../../shared/protocol.js";
 import { read_options } from "./arguments.js";
 import { check_config, type Known, read_config } from "./doctor-config.js";
-import { type Answer, check_answer, check_pid_file, check_privileges, check_socket } from "./doctor-process.js";
+import { type Answer, check_answer, check_exec, check_pid_file, check_privileges, check_socket } from "./doctor-process.js";
 import { check_drift, check_loads, check_loose_program, check_release, type Loads } from "./doctor-program.js";
 import { check_audit_log, check_chain, check_clock, check_disk, no_config, type Verdict } from "./doctor-record.js";
 import { check_service, check_units } from "./doctor-units.js";
@@ -96,6 +96,7 @@ export async function examine(file: string): Promise<Finding[]> {
     ["privileges", with_config(({ user }) => check_privileges(pid, user))],
     ["pid-file", () => check_pid_file(path, answer.pid, init)],
     ["socket", with_config(({ socket }) => check_socket(socket, init))],
+    ["exec", () => check_exec()],
     ["audit-log", with_config(({ audit, user }) => check_audit_log(audit.path, user, answer.state === "running"))],
     ["audit-chain", with_config(({ audit }) => check_chain(audit.path, verify))],
     [

@@ -112,10 +112,12 @@ exec ${LIBRARY}/current/node ${NODE_FLAGS.join(" ")} ${LIBRARY}/current/dist/hel
 `;
 /** As client/lowport.sh. */
 const LOWPORT = `#!/bin/sh
-. ${LIBRARY}/current/dist/client/note-inherited.sh
+here=${LIBRARY}/current/dist/client node=${LIBRARY}/current/node
+. "$here/note-inherited.sh"
+. "$here/node-flags.sh"
 main=cli.js
 [ "\${1-}" != exec ] || main=exec/main.js
-exec ${LIBRARY}/current/node "${LIBRARY}/current/dist/client/$main" "$@"
+exec "$node" $flags "$here/$main" "$@"
 `;
 
 /** All files of a release. @param node the Node that it will run on @param program the folder of the program. @throws Refusal that names the path component and the cure */

@@ -3,7 +3,8 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
 import { dirname, join } from "node:path";
-import { DIST, REPOSITORY } from "../fixtures.js";
+import process from "node:process";
+import { REPOSITORY } from "../fixtures.js";
 
 /** Processors this process may run on. */
 function allowed_cpus(): number[] {
@@ -36,10 +37,20 @@ export function has(command: string): boolean {
   return spawnSync("sh", ["-c", `command -v ${command}`], { stdio: "ignore" }).status === 0;
 }
 
-/** The version that dpkg knows of a package; "?" if it was installed in another way. */
+/** Packages of the peers. */
+const PACKAGES = ["authbind", "dbus-daemon", "haproxy", "nginx", "s6", "sudo", "systemd"];
+/** Their versions, which were asked for outside of the box: inside there is nothing in /var/lib. */
+const VERSIONS = (process.env["LOWPORT_BENCH_VERSIONS"] ??= spawnSync(
+  "dpkg-query",
+  ["-W", "-f", "${Package} ${Version}\n", ...PACKAGES],
+  {
+    encoding: "utf8",
+  },
+).stdout);
+
+/** The version that dpkg knows of a peer's package; "?" if it was installed in another way. */
 export function version_of(package_name: string): string {
-  const { stdout, status } = spawnSync("dpkg-query", ["-W", "-f", "${Version}", package_name], { encoding: "utf8" });
-  return status === 0 && stdout !== "" ? stdout : "?";
+  return new RegExp(`^${package_name} (.+)$`, "m").exec(VERSIONS)?.[1] ?? "?";
 }
 
 /**
@@ -47,7 +58,7 @@ export function version_of(package_name: string): string {
  * @returns its path. @throws with what the compiler said
  */
 export function compile(name: string, ...libraries: string[]): string {
-  const out = join(DIST, "test/bench/native", name);
+  const out = join("/run/bench", name); // the checkout is read-only in the box
   mkdirSync(dirname(out), { recursive: true });
   const flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE"];
   execFileSync("cc", [...flags, "-o", out, join(REPOSITORY, "test/bench/native", `${name}.c`), ...libraries], { stdio: "pipe" });

@@ -187,6 +187,25 @@ test("a log that is not there is 64, one that may not be read 77 with the group 
   }
 });
 
+test("of a file that is no audit log nothing is shown: who may run this as root need not be allowed to read all", () => {
+  const path = make_log(["root:$y$j9T$secret", '{"password":"secret"}', ""]);
+  assert.deepEqual(tail(path).lines, ["no audit record (18 bytes)", "no audit record (21 bytes)", "no audit record (0 bytes)"]);
+  const json = tail(path, "--json");
+  assert.deepEqual([json.lines.length, json.stderr.includes("(18 bytes)")], [0, true]);
+  assert.doesNotMatch(json.stderr + tail(path, "--port", "80").stdout, /secret/);
+});
+
+test("the standard input is not read, and says so: 64; so does a method that there is not", () => {
+  for (const name of ["-", "/dev/stdin"]) {
+    const { status, stdout, stderr } = tail(name);
+    assert.deepEqual([status, stdout], [EXIT.usage, ""]);
+    assert.match(stderr, /audit tail reads a file, and not the standard input/);
+  }
+  const { status, stderr } = tail(make_log(SEALED), "--method", "foo");
+  assert.equal(status, EXIT.usage);
+  assert.match(stderr, /--method is one of bind, release, .*, not "foo"/);
+});
+
 test("what is no regular file is not read and not waited for: 64", () => {
   const folder = temp_folder();
   const path = join(folder, "audit.log");

@@ -55,6 +55,7 @@ test("the package holds what it runs with and nothing else", () => {
     "dist/client/cli.js",
     "dist/client/lowport.sh",
     "dist/client/note-inherited.sh",
+    "dist/client/node-flags.sh",
     "dist/client/exec/supervisor.js",
     "dist/client/native/exec.node",
     "dist/helper/main.cjs",

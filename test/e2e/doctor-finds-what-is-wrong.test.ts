@@ -59,7 +59,7 @@ async function finds(t: TestContext, check: string, pattern: RegExp): Promise<vo
   assert.match(bad.map(({ detail }) => detail).join("\n"), pattern);
 }
 
-const CHECKS = "node posix addon config answer privileges pid-file socket audit-log audit-chain clock disk".split(" ");
+const CHECKS = "node posix addon config answer privileges pid-file socket exec audit-log audit-chain clock disk".split(" ");
 
 test("a sound helper: all ok, as text, as JSON, and by either command", async (t) => {
   const helper = await start(t);

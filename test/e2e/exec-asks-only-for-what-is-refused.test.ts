@@ -3,7 +3,7 @@
  * and so is what a thread does that is somebody else by now or is in another network.
  */
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, writeFileSync } from "node:fs";
 import { type TestContext, test } from "node:test";
 import { enter_box, LOWPORT_GID, USERS, type User } from "./box.js";
 import { exec, no_supervisors, type RunOptions, run } from "./exec-program.js";
@@ -48,7 +48,7 @@ print(raw(s, sin(80), 7), raw(s, sin(80, 99)), raw(s, sin(80, 10)), raw(s, b"", 
 print(libc.bind(s.fileno(), None, 16), libc.bind(s.fileno(), ctypes.c_void_p(1), 16), libc.bind(s.fileno(), sin(80), -1))
 print(libc.bind(9999, sin(80), 16), libc.bind(os.open("/dev/null", 0), sin(80), 16))
 six = socket.socket(socket.AF_INET6)
-print(raw(six, sin(80)))
+print(raw(six, sin(80)), raw(six, b"\\0\\0\\0\\x50" + bytes(24)), raw(s, sin(80, 0)))
 s.bind(("127.0.0.1", 8081))
 print(raw(s, sin(80)), raw(s, sin(8082)))`,
   );
@@ -62,6 +62,14 @@ test("a privileged port of another protocol (UDP-Lite, ping) is not asked for", 
     `print(bind(("127.0.0.1", 80), socket.SOCK_DGRAM, proto=136), bind(("127.0.0.1", 80), socket.SOCK_DGRAM, proto=1))`,
   );
   assert.deepEqual(binds, []);
+});
+
+test("all addresses without a family are IPv4's, as the kernel takes them", async (t) => {
+  await start_helper(t);
+  const anywhere = (port: number) =>
+    `s = socket.socket(); print(raw(s, struct.pack("!HH", 0, ${port}) + bytes(12)), s.getsockname())`;
+  const { stdout, stderr } = await run(t, alice, exec("--", ...python(`${anywhere(80)}\n${anywhere(8080)}`)));
+  assert.equal(stdout, "ok ('0.0.0.0', 80)\nok ('0.0.0.0', 8080)\n", stderr);
 });
 
 test("MPTCP's port is asked for as TCP's", async (t) => {
@@ -135,8 +143,10 @@ test("who has become somebody else is not asked for: root's supervisor gives not
   const rules = [{ name: "root", users: ["root"], ports: [80] }];
   const helper = await start_helper(t, { rules });
   const as_alice = ["setpriv", "--reuid=2001", "--regid=2001", "--clear-groups"];
-  const { stdout } = await run(t, root, exec("--", ...as_alice, ...python(`print(bind(("127.0.0.1", 80)))`)));
-  assert.equal(stdout, "EACCES\n");
+  const twice = python(`print(bind(("127.0.0.1", 80)), bind(("127.0.0.1", 81)), bind(("127.0.0.1", 8080)))`);
+  const { stdout, stderr } = await run(t, root, exec("--", ...as_alice, ...twice));
+  assert.equal(stdout, "EACCES EACCES ('127.0.0.1', 8080)\n");
+  assert.match(stderr, /^lowport exec: process \d+ \(python3\) may not .*: it is of another user or group .*\n$/, "once");
   // Nor to a thread alone: credentials are a thread's.
   const code = `
 libc.syscall(117, 2001, 2001, 2001)
@@ -146,6 +156,46 @@ print(bind(("127.0.0.1", 80)))`;
     helper.audit().filter((line) => line.method === "bind"),
     [],
   );
+});
+
+/** Nothing is asked, and one line is said. */
+async function refused_for(t: TestContext, code: string, because: RegExp): Promise<string> {
+  const helper = await start_helper(t);
+  const { stdout, stderr } = await run(t, alice, exec("--", ...python(code)));
+  if (stdout.includes("EPROTONOSUPPORT")) return stdout;
+  assert.match(stderr, /^lowport exec: process \d+ \(python3\) may not bind this port, and no helper can be asked: .*\n$/);
+  assert.match(stderr, because);
+  assert.deepEqual(
+    helper.audit().filter((line) => line.method === "bind"),
+    [],
+  );
+  return stdout;
+}
+
+test("an address with a scope is the kernel's, and stderr says why, once", async (t) => {
+  const code = `
+scope = lambda port: bind(("fe80::1", port, 0, 1), family=socket.AF_INET6)
+print(scope(80), scope(81), scope(8080))`;
+  assert.equal(await refused_for(t, code, /it is of an address with a scope/), "EACCES EACCES EADDRNOTAVAIL\n");
+});
+
+test("a protocol that the helper has not is the kernel's, and stderr says why, once", async (t) => {
+  const code = `
+lite = lambda port: bind(("127.0.0.1", port), socket.SOCK_DGRAM, proto=136)
+print(lite(80), lite(81), lite(8080))`;
+  const stdout = await refused_for(t, code, /it is of UDP-Lite, and the helper has TCP and UDP/);
+  if (stdout.includes("EPROTONOSUPPORT")) return t.skip("this kernel has no UDP-Lite");
+  assert.equal(stdout, "EACCES EACCES ('127.0.0.1', 8080)\n");
+});
+
+test("a program that its user may not read is not dumpable: it runs, and is told before", async (t) => {
+  await start_helper(t);
+  const program = "/run/unreadable";
+  copyFileSync("/usr/bin/true", program);
+  chmodSync(program, 0o711);
+  const { code, stderr } = await run(t, alice, exec("--", program));
+  assert.deepEqual([code, /^lowport: exec: .*unreadable: it may not be read, .*\n$/.test(stderr)], [0, true], stderr);
+  assert.equal((await run(t, alice, exec("--listen", "tcp:80", "--", program))).stderr, "");
 });
 
 test("a process that may not be looked into keeps what the kernel gives, and its parent's stderr says so once", async (t) => {
@@ -161,4 +211,13 @@ print(bind(("127.0.0.1", 80)), bind(("127.0.0.1", 8080)), bind("\\0abstract", fa
     [],
   );
   assert.match(stderr, /^lowport exec: process \d+ \(python3\) may not be looked into, .*\n$/);
+});
+
+test("a program that makes itself not dumpable: its starter's stderr says so, if it is the same", async (t) => {
+  await start_helper(t);
+  const command = exec("--", ...python(`libc.prctl(4, 0); print(bind(("127.0.0.1", 80)))`));
+  const under_a_shell = async (how: string) =>
+    (await run(t, alice, ["sh", "-c", `"$@" ${how}; exit $?`, "sh", ...command])).stderr;
+  assert.match(await under_a_shell(""), /^lowport exec: process \d+ \(python3\) may not be looked into, .*\n$/);
+  assert.equal(await under_a_shell("2>/dev/null"), "");
 });

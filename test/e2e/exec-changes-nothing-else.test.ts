@@ -53,6 +53,12 @@ for (const signal of ["TERM", "KILL", "SEGV", "PIPE", "INT", "HUP", "USR1", "XFS
     assert.equal((await same(t, ["sh", "-c", `kill -${signal} $$; sleep 60`])).signal, `SIG${signal}`);
   });
 
+test("in a service of systemd's, where Node compiles nothing: the same, and nothing on stderr", async (t) => {
+  const env = { INVOCATION_ID: "0123456789abcdef0123456789abcdef" };
+  const { stdout } = await same(t, ["sh", "-c", "echo out; echo err >&2; env; exit 41"], { env });
+  assert.match(stdout, /^INVOCATION_ID=/m);
+});
+
 test("words and environment keep their bytes", async (t) => {
   const words = ["", "two words", "--hold", "'\"\\", "\u00fc\n", "-"];
   await same(t, python("import sys, os; print(sys.argv, sorted(os.environb.items()))", ...words), {
@@ -61,7 +67,7 @@ test("words and environment keep their bytes", async (t) => {
   const bytes = `exec "$@" "$(printf 'caf\\351')"`;
   // Names that a shell has itself, and names that are none of a shell's.
   const names =
-    "name path value rest number numbers flags limit soft one two three ignored blocked added main here IFS PWD OLDPWD SHLVL _";
+    "name path value rest number numbers flags limit soft one two three ignored blocked added main here node IFS PWD OLDPWD SHLVL _";
   const odd = { "a.b": "dot", "spring.profiles.active": "prod", "BASH_FUNC_f%%": "() { :; }", "k/8": "1", "": "nameless" };
   await same(t, python("import os; print(open('/proc/self/environ', 'rb').read())"), {
     env: { ...Object.fromEntries(names.split(" ").map((name) => [name, `my ${name}`])), ...odd },

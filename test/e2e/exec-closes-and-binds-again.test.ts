@@ -80,6 +80,41 @@ s = bind(); print("bound", flush=True); sys.stdin.readline(); s.close(); print("
   assert.equal((await run(t, carol, python(`${BIND}\nprint(bind().getsockname())`))).stdout, "('127.0.0.1', 80)\n");
 });
 
+test("a listener that was closed refuses connections, far within a second, as often as it is closed", async (t) => {
+  await start_helper(t);
+  const code = `${BIND}
+def answers():
+    c = socket.socket()
+    try: c.connect(("127.0.0.1", 80)); return True
+    except (ConnectionRefusedError, ConnectionResetError): return False
+    finally: c.close()
+for i in range(3):
+    s = bind(); assert answers()
+    if i == 2 and os.fork(): s.close(); os.wait(); os._exit(0)  # it is the child's by then, and has been looked for
+    if i == 2: time.sleep(1); assert answers()
+    s.close(); start = time.monotonic()
+    while answers(): time.sleep(0.01)
+    print(time.monotonic() - start < 1, flush=True)`;
+  const { stdout, stderr } = await run(t, alice, python(code));
+  assert.equal(stdout, "True\nTrue\nTrue\n", stderr);
+});
+
+for (const hold of ["0", "30"])
+  test(`a quota is free for what is bound next as soon as what was bound is closed, with --hold ${hold}`, async (t) => {
+    await start_helper(t, { config: { limits: { socketsPerUid: 20 } } });
+    const code = `${BIND}
+kept = [bind(801)]
+for first in (810, 840):
+    some = [bind(first + i) for i in range(19)]
+    print([s for s in some if isinstance(s, int)], bind(899))
+    for s in some: s.close()
+again = bind(810 if ${hold} == 0 else 840)
+print(again.getsockname()[1] - (810 if ${hold} == 0 else 840), kept[0].getsockname()[1])`;
+    const { stdout, stderr } = await run(t, alice, python(code, "--hold", hold));
+    assert.equal(stdout, "[] 13\n[] 13\n0 801\n", stderr);
+    assert.match(stderr, /^lowport exec: bind tcp 127\.0\.0\.1:899: EDQUOT.*socketsPerUid/);
+  });
+
 test("a child that has the socket keeps the lease when the program that bound it has ended", async (t) => {
   await start_helper(t);
   const program = new Program(

@@ -125,6 +125,20 @@ os.setsid(); print("child", os.getpid(), flush=True); signal.pause()`;
   await no_leases();
 });
 
+test("what is granted stays granted while the next is waited for, before the program has begun", async (t) => {
+  // One token is left for the second socket only after two seconds.
+  const helper = await start_helper(t, { rules, config: { limits: { requestsPerSecond: 1, requestBurst: 2 } } });
+  const { stdout, stderr } = await run(t, alice, exec("--listen", "tcp:80", "--listen", "tcp:443", "--", ...python("")));
+  assert.match(stdout, /^tcp-80 .*\ntcp-443 .*\nready\n$/, stderr);
+  await no_supervisors();
+  const binds = helper.audit().filter((line) => line.method === "bind");
+  assert.ok(binds.length > 2, "it had to wait");
+  assert.deepEqual(
+    helper.audit().filter((line) => line.method === "release"),
+    [],
+  );
+});
+
 test("refused, taken, out of reach: nothing is started, the exit code says which, nothing is kept", async (t) => {
   await start_helper(t, { rules });
   const program = ["--", "sh", "-c", "echo started"];

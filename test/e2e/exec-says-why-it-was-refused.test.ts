@@ -114,6 +114,27 @@ test("a slow helper is waited for, and bind does not return before", async (t) =
   await program.printed(/bound 802/);
 });
 
+test("a helper that hangs: EACCES after 3 s, and a signal that came meanwhile is handled then", async (t) => {
+  const helper = await start_helper(t);
+  const code = `
+import errno, signal, socket, sys, time
+seen = []
+signal.signal(signal.SIGALRM, lambda *_: seen.append(1))
+s = socket.socket(); s.bind(("127.0.0.1", 801)); print("ready", flush=True); sys.stdin.readline()
+signal.setitimer(signal.ITIMER_REAL, 0.5)
+start = time.monotonic()
+try: socket.socket().bind(("127.0.0.1", 802))
+except OSError as e: print(errno.errorcode[e.errno], round(time.monotonic() - start), seen)`;
+  const program = new Program(t, alice, exec("--", "/usr/bin/python3", "-c", code));
+  await program.printed(/ready/);
+  await freeze(helper);
+  program.process.stdin?.write("\n");
+  const { stdout, stderr } = await program.ended();
+  helper.process.kill("SIGCONT");
+  assert.match(stdout, /^EACCES [345] \[1\]$/m);
+  assert.match(stderr, /ETIMEDOUT: the lowport helper at .* did not answer within/);
+});
+
 test("no such program: 127; one that cannot be executed, or a folder: 126; nothing is left behind", async (t) => {
   const folder = folder_of(alice, "programs");
   writeFileSync(`${folder}/text`, "no program");
@@ -131,6 +152,10 @@ test("no such program: 127; one that cannot be executed, or a folder: 126; nothi
     assert.deepEqual([result.code, result.stdout], [code, ""], result.stderr);
     assert.match(result.stderr, message);
   }
+  // A name that is no text: the shell gives it as bytes, which this test's own language could not.
+  const odd = `cp /bin/echo "$0/$(printf 'e\\377')"; PATH="$0/$(printf 'p\\377'):$0"; exec "$@" "$(printf 'e\\377')" it runs`;
+  const bytes = await run(t, alice, ["sh", "-c", odd, folder, ...exec("--")]);
+  assert.deepEqual([bytes.code, bytes.stdout], [0, "it runs\n"], bytes.stderr);
   const script = await run(t, alice, exec("--", `${folder}/script`));
   assert.deepEqual([script.code, script.stdout], [3, "from a script without a first line\n"], "as a shell would run it");
   // It passes the look, but the kernel cannot execute it.
@@ -158,6 +183,25 @@ test("wrong words: 64 and what is wrong with them", async (t) => {
   assert.deepEqual([code, /lowport exec \[--hold/.test(stdout)], [0, true]);
 });
 
+test("what others have named does not act on a terminal", async (t) => {
+  await start_helper(t);
+  const red = "\u001b[31mRED\u0007";
+  const shown = "\\u{1b}[31mRED\\u{7}";
+  const rename = `
+import ctypes
+libc = ctypes.CDLL(None)
+libc.prctl(15, sys.argv.pop().encode())  # PR_SET_NAME
+if os.fork(): os.wait(); os._exit(0)
+libc.prctl(4, 0)  # PR_SET_DUMPABLE
+`;
+  const hidden = ["/usr/bin/python3", "-c", `import os, sys${rename}${BIND}`, "127.0.0.1@80", red];
+  for (const words of [[red], ["--listen", red, "--", "true"], [`--${red}`], ["--", ...hidden]]) {
+    const { stderr } = await run(t, alice, exec(...words));
+    assert.ok(stderr.includes(shown), stderr);
+    assert.doesNotMatch(stderr, /[^\n\P{Cc}]/u);
+  }
+});
+
 test("one under the other: the outer counts, and says so", async (t) => {
   await start_helper(t);
   const { stdout, stderr, code } = await run(t, alice, exec("--", ...exec("--", ...bind("127.0.0.1@80"))));
@@ -180,6 +224,59 @@ test("a complaint goes to the stderr of the process that asked, and only if it i
   assert.equal(await redirected(`2<>${folder}/data`), "");
   assert.equal(tool("cat", `${folder}/data`), "precious");
   assert.equal(await redirected("2>&-"), "");
+  assert.equal(await redirected(`1<>${folder}/data 2>${folder}/data`), "");
+  assert.match(tool("cat", `${folder}/data`), /not allowed/, "a log that begins");
+  assert.equal(await redirected(`2>>${folder}/log`), "");
+  assert.equal(tool("cat", `${folder}/log`).match(/not allowed/g)?.length, 2);
+  assert.match(await redirected("2>&1 | cat >&2"), /not allowed/);
+});
+
+test("a complaint does not go into a file or pipe that the program has opened itself, after it has closed its stderr", async (t) => {
+  await start_helper(t);
+  const folder = folder_of(alice, "own");
+  const close = (open: string, look: string) => `
+import fcntl, os, select, socket, sys
+os.close(2); ${open}
+try: socket.socket().bind(("127.0.0.1", 25))
+except PermissionError: print(${look})`;
+  const file = (flags: string) => `os.open("${folder}/data", os.O_WRONLY | os.O_CREAT | ${flags})`;
+  const empty = `os.path.getsize("${folder}/data")`;
+  writeFileSync(`${folder}/old`, "precious");
+  chmodSync(`${folder}/old`, 0o666);
+  for (const [open, look, found] of [
+    [`assert ${file("0")} == 2`, empty, "0"],
+    [`assert ${file("os.O_APPEND")} == 2`, empty, "0"],
+    [
+      `assert os.open("${folder}/old", os.O_WRONLY) == 2; os.set_inheritable(2, True)`,
+      `open("${folder}/old").read()`,
+      "precious",
+    ],
+    ["os.open('/dev/null', 0); r, w = os.pipe(); os.dup2(w, 2)", "select.select([r], [], [], 0)[0]", "[]"],
+  ] as const) {
+    const { stdout, stderr } = await run(t, alice, exec("--", "/usr/bin/python3", "-c", close(open, look)));
+    assert.deepEqual([stdout, stderr], [`${found}\n`, ""], open);
+  }
+});
+
+test("a socket from before a fork: that the parent's copy is not bound is said, once", async (t) => {
+  await start_helper(t);
+  const code = `
+import os, socket
+for port in (801, 802):
+    s = socket.socket()
+    if os.fork() == 0:
+        s.bind(("127.0.0.1", port)); own = socket.socket(); own.bind(("127.0.0.1", port + 10)); os._exit(0)
+    os.wait(); print(s.getsockname()[1], flush=True)
+s = socket.socket()
+if os.fork() == 0: os._exit(0)
+s.bind(("127.0.0.1", 803)); os.wait()`;
+  const program = new Program(t, alice, exec("--", "/usr/bin/python3", "-c", code));
+  const { stdout, stderr } = await program.ended();
+  assert.equal(stdout, "0\n0\n");
+  const [line, ...more] = stderr.trim().split("\n");
+  assert.match(line ?? "", /^lowport exec: process \d+ \(python3\) has bound tcp port 801 to a socket from before a fork\./);
+  assert.match(line ?? "", new RegExp(`copy of it in process ${program.pid} \\(python3\\) is not bound`));
+  assert.deepEqual(more, []);
 });
 
 test("a pipe that nobody reads does not stop the supervisor", async (t) => {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
 import { is_wildcard } from "../../helper/address.js";
-import { decide, make_policy, type Peer, type Policy, type Wanted } from "../../helper/policy.js";
+import { decide, explain, make_policy, type Peer, type Policy, type Wanted } from "../../helper/policy.js";
 import { read_rule } from "../../helper/rules.js";
 import type { RuleEntry } from "../../shared/config-schema.js";
 import { rule_entry } from "../fixtures.js";
@@ -122,7 +122,9 @@ test(":: without ipv6Only is allowed only if :: and 0.0.0.0 both are; unmapped p
 test("a no always has a reason that says what to do, and names a rule if there is one", () => {
   fc.assert(
     fc.property(entries_of(IDS), any_peer, any_wanted, (entries, who, what) => {
-      const { rule, reason } = decide(policy_of(entries), who, what);
+      const policy = policy_of(entries);
+      const { rule } = decide(policy, who, what);
+      const reason = explain(policy, who, what);
       if (rule !== undefined) assert.match(reason, new RegExp(`^rule "${rule.name}" allows `));
       else if (entries.length === 0) assert.match(reason, /there are no rules; an admin adds one/);
       else assert.match(reason, /the nearest rule, "r\d", lacks .+; an admin adds/);

@@ -1,7 +1,7 @@
 /** The policy: a table of single cases, and what the reasons say. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { decide, make_policy, type Peer, type Policy, type Wanted } from "../../helper/policy.js";
+import { decide, explain, make_policy, type Peer, type Policy, type Wanted } from "../../helper/policy.js";
 import { read_rule } from "../../helper/rules.js";
 import type { RuleEntry } from "../../shared/config-schema.js";
 import { peer, rule_entry } from "../fixtures.js";
@@ -107,14 +107,13 @@ for (const [what, entries, who, asked, expected] of [
   test(`decides: ${what}`, () => assert.equal(rule_of(entries, who, asked), expected));
 
 test("the reason of a yes names the rule, the socket and the peer", () => {
-  const { reason } = decide(policy_of([web]), peer(33, [4]), wanted());
-  assert.equal(reason, 'rule "web" allows tcp 127.0.0.1:80 to uid 33 (groups 33, 4)');
+  assert.equal(explain(policy_of([web]), peer(33, [4]), wanted()), 'rule "web" allows tcp 127.0.0.1:80 to uid 33 (groups 33, 4)');
 });
 
 test("the reason of a no names the nearest rule and all that it lacks", () => {
   const far = rule_entry({ name: "far", users: [1], protocols: ["udp"], ports: [53], addresses: ["::1"] });
   const near = rule_entry({ name: "near", users: [33], ports: [81] });
-  const reason = (entries: RuleEntry[], who: Peer, what = wanted()) => decide(policy_of(entries), who, what).reason;
+  const reason = (entries: RuleEntry[], who: Peer, what = wanted()) => explain(policy_of(entries), who, what);
   assert.match(reason([far, near], peer(33)), /the nearest rule, "near", lacks 80 in its ports; /);
   assert.match(reason([far, near], peer(33)), /^tcp 127\.0\.0\.1:80 is not allowed to uid 33 /);
   assert.match(

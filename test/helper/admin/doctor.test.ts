@@ -17,7 +17,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
 import { describe } from "../../../helper/admin/doctor.js";
-import { check_answer, check_pid_file, check_socket } from "../../../helper/admin/doctor-process.js";
+import { check_answer, check_exec, check_pid_file, check_socket } from "../../../helper/admin/doctor-process.js";
 import { check_drift, check_loads, check_loose_program, check_release } from "../../../helper/admin/doctor-program.js";
 import { check_audit_log, check_chain, check_clock, check_disk, files_of_log } from "../../../helper/admin/doctor-record.js";
 import { check_units } from "../../../helper/admin/doctor-units.js";
@@ -295,6 +295,21 @@ test("clock: not before the installation, and not before the last record", () =>
   utimesSync(installed, 0, 0);
   found(check_clock(installed, path, last - 3_600_000), /the last audit record is of/);
   all_ok(check_clock(installed, `${path}.none`, last));
+});
+
+test("exec: what Yama leaves of it is told, and is no fault", () => {
+  const file = join(temp_folder(), "ptrace_scope");
+  all_ok(check_exec(file));
+  for (const [scope, pattern] of [
+    ["0", /^Yama does not restrict lowport exec$/],
+    ["1", /ptrace_scope is 1, so lowport exec serves the program itself and not its children; exec --listen/],
+    ["2", /ptrace_scope is 2, so lowport exec serves no program;/],
+  ] as const) {
+    writeFileSync(file, `${scope}\n`);
+    const [result, ...more] = check_exec(file);
+    assert.deepEqual([result?.state, result?.cure, more], ["ok", "", []]);
+    assert.match(result?.detail ?? "", pattern);
+  }
 });
 
 test("disk: bytes and inodes", () => {

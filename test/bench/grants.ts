@@ -1,0 +1,86 @@
+/** What a grant costs, beside the same work in C and beside other ways between processes. */
+import type { Comparison } from "./compare.js";
+import { HARDENED, load, loaded, start_lowport, start_reference } from "./daemons.js";
+import { type Context, Ends } from "./peers/beside.js";
+import { bus_calls } from "./peers/bus-calls.js";
+
+const SAME_CPU = "client (in C) and daemon on one processor";
+const AS_SHIPPED = "lowport as shipped: 10,000 rules, all limits, audit chain, sandbox";
+
+/** A grant on an open connection. */
+export async function warm_grant(context: Context): Promise<Comparison> {
+  const ends = new Ends();
+  const count = context.quick ? 1000 : 4000;
+  const c = await start_reference(ends, "C with the same record");
+  const lowport = await start_lowport(ends, "lowport");
+  const hardened = await start_lowport(ends, "lowport, hardened", { flags: HARDENED });
+  const buses = await bus_calls(context);
+  const own = [c, lowport, hardened].map((daemon) => loaded(daemon, "warm", count));
+  return {
+    title: "One call for a socket",
+    how: `a warm connection; ${SAME_CPU}. ${AS_SHIPPED}. ${buses.how}`,
+    unit: "µs",
+    baseline: c.name,
+    contenders: [...own, ...buses.contenders],
+    missing: buses.missing ?? [],
+    targets: [
+      { of: "lowport", most: 1.25 },
+      { of: "lowport", to: "lowport", what: "p99", most: 3 },
+      { of: "lowport, hardened", to: "lowport", most: 1.5 },
+      { of: "D-Bus with credentials", to: "lowport", least: 2 },
+      { of: "D-Bus, credentials cached", to: "lowport", least: 2 },
+    ],
+    end: async () => {
+      await buses.end?.();
+      await ends.end();
+    },
+  };
+}
+
+/** A grant with the connection made for it. */
+export async function new_connection({ quick }: Context): Promise<Comparison> {
+  const ends = new Ends();
+  const count = quick ? 400 : 1600;
+  const c = await start_reference(ends, "C with the same record");
+  const lowport = await start_lowport(ends, "lowport");
+  for (const daemon of [c, lowport]) await load(daemon, "connect", 2000);
+  return {
+    title: "A grant on a new connection",
+    how: `from connect() to the socket's arrival; ${SAME_CPU}; both record the connection too`,
+    unit: "µs",
+    baseline: c.name,
+    contenders: [c, lowport].map((daemon) => loaded(daemon, "connect", count)),
+    targets: [{ of: "lowport", most: 1.4 }],
+    end: ends.end,
+  };
+}
+
+/** Ten clients that do not wait. */
+export async function pipelined({ quick }: Context): Promise<Comparison> {
+  const ends = new Ends();
+  const count = quick ? 5000 : 20_000;
+  const daemons = [
+    await start_reference(ends, "C with the same record"),
+    await start_lowport(ends, "lowport"),
+    await start_reference(ends, "C, fsync of each record", "fsync"),
+    await start_lowport(ends, "lowport, fsync", { durability: "fsync" }),
+  ];
+  for (const daemon of daemons) await load(daemon, "pipelined", 10, 5000);
+  return {
+    title: "Ten connections, eight requests at once on each",
+    how: "the clients on another processor than the daemon; each grant is released; the audit logs are on the machine's disk",
+    unit: "grants/s",
+    baseline: "C with the same record",
+    contenders: daemons.map((daemon) => ({
+      name: daemon.name,
+      round: async () => ({
+        p50: (await load(daemon, "pipelined", 10, daemon.name.startsWith("C, fsync") ? count / 20 : count))[0] ?? Number.NaN,
+      }),
+    })),
+    targets: [
+      { of: "lowport", least: 1 },
+      { of: "lowport, fsync", to: "lowport", least: 0.8 },
+    ],
+    end: ends.end,
+  };
+}
