@@ -39,13 +39,12 @@ async function main(): Promise<void> {
   const options = read_run_options(args);
   if (options === undefined) return (await import("./admin/commands.js")).run_command(args);
   const passed = passed_descriptors();
-  const { pidFile, readyFd } = options;
+  const { file, pidFile, readyFd } = options;
   step(EXIT.config, "lowportd: io_uring", () =>
     leave_io_uring([...passed.values(), ...(readyFd === undefined ? [] : [readyFd])]),
   );
 
   // 2. Configuration and rules, from files that are root's alone.
-  const { file } = options;
   const config = step(EXIT.config, file, () => load_config(file));
   const log = open_log();
   process.on("uncaughtException", (error) => {
@@ -83,9 +82,7 @@ async function main(): Promise<void> {
   }
 
   // 6. The audit log, as the user that owns its folder.
-  const {
-    audit: { path: auditPath, durability, syslog },
-  } = config;
+  const { path: auditPath, durability, syslog } = config.audit;
   const audit = step(
     EXIT.config,
     `${file}: /audit/path: ${auditPath}`,
@@ -115,7 +112,7 @@ async function main(): Promise<void> {
   audit.send_head();
 
   // 8. Ready, and warm: whoever waits for it is told.
-  await warm_up(config, log);
+  await warm_up(server, config.limits);
   no_debugger();
   server.start(kept);
   handle_signals(file, config, audit, server, systemd, log);

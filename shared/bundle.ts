@@ -15,7 +15,7 @@ const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const UNUSED = {
   helper: {
     pino: /^(sonic-boom|thread-stream|worker_threads|@pinojs\/redact|safe-stable-stringify|\.\/(lib\/)?(transport|multistream))$/,
-    "json-rpc-2.0": /^\.\/(client|server-and-client)$/,
+    "json-rpc-2.0": /^\.\/(client|server|server-and-client)$/,
   },
   client: { "json-rpc-2.0": /^\.\/(server|server-and-client)$/ },
 };
