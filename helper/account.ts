@@ -77,9 +77,12 @@ export function take_tokens(account: Account, limits: Limits, cost = 1): number 
 /** Counts references to a socket, or takes them away, under the rule that allowed it, and the other one if it took two. */
 export function count_socket(account: Account, rule: string, change: number, also = rule): void {
   account.sockets += change;
-  for (const name of new Set([rule, also])) {
-    const left = (account.byRule.get(name) ?? 0) + change;
-    if (left > 0) account.byRule.set(name, left);
-    else account.byRule.delete(name);
-  }
+  count_under(account, rule, change);
+  if (also !== rule) count_under(account, also, change);
+}
+
+function count_under({ byRule }: Account, rule: string, change: number): void {
+  const left = (byRule.get(rule) ?? 0) + change;
+  if (left > 0) byRule.set(rule, left);
+  else byRule.delete(rule);
 }

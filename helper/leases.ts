@@ -19,7 +19,7 @@ import { Multimap } from "./multimap.js";
 /** Bytes of a lease's id. */
 const ID_BYTES = 8;
 const tally = ({ account, rule, also }: Lease, change: number) => count_socket(account, rule, change, also);
-const port_key = ({ protocol, port }: Binding) => `${protocol} ${port}`;
+const port_key = ({ protocol, port }: Binding) => (protocol === "tcp" ? port : -port);
 
 /** Random bytes for the ids of the next leases: asking for many at once costs as much as for one. */
 const random = Buffer.alloc(4096);
@@ -36,7 +36,7 @@ function new_id(): string {
 
 export class LeaseTable {
   readonly byId = new Map<string, Lease>();
-  readonly #byPort = new Multimap<string, Lease>();
+  readonly #byPort = new Multimap<number, Lease>();
   readonly #byHolder = new Multimap<Holder, Lease>();
   readonly #on_end: (lease: Lease, reason: string) => void;
   readonly #store: Pick<LeaseStore, "keep" | "update" | "forget"> | undefined;

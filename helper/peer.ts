@@ -36,7 +36,8 @@ export function read_peer(fd: number): Peer {
   if (typeof ids === "number") throw new Error(`the kernel does not tell who connected: ${errno_name(ids)}`);
   overflow ??= { uid: overflow_id("uid"), gid: overflow_id("gid") };
   const [pid, uid, gid] = ids as unknown as [number, number, number];
-  const groups = Array.from(ids.subarray(3, 4 + MAX_GROUPS)).filter((group) => group !== overflow?.gid);
+  const groups: number[] = [];
+  for (let i = 3; i < ids.length && i < 4 + MAX_GROUPS; i++) if (ids[i] !== overflow.gid) groups.push(ids[i] as number);
   const unmapped = uid === overflow.uid || gid === overflow.gid;
   return unmapped ? { pid, uid, gid, groups, unmapped } : { pid, uid, gid, groups };
 }

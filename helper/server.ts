@@ -1,5 +1,6 @@
 /** Accepts connections, as many as the limits allow, and passes what comes on them to the dispatcher. */
 import { closeSync } from "node:fs";
+import { constants } from "node:os";
 import type { Logger } from "pino";
 import { type LowportError, message_of, refusal } from "../shared/errors.js";
 import { errno_name, native } from "../shared/native.js";
@@ -31,6 +32,9 @@ const OPERATOR_RESERVE = 16;
 const BYTES_A_TOKEN = 4096;
 /** Milliseconds that replies get to leave when the helper stops. */
 const STOP_TIMEOUT_MS = 1000;
+
+/** What accept says when nobody is waiting, or not any more. */
+const NOBODY_THERE = new Set([-constants.errno.EAGAIN, -constants.errno.ECONNABORTED, -constants.errno.EINTR]);
 
 export class Server implements ConnectionEvents {
   readonly #listener: number;
@@ -110,7 +114,7 @@ export class Server implements ConnectionEvents {
     for (let i = 0; i < ACCEPT_AT_ONCE; i++) {
       const fd = native().acceptUnix(this.#listener);
       if (fd >= 0) this.#welcome(fd);
-      else if (["EAGAIN", "ECONNABORTED", "EINTR"].includes(errno_name(fd))) return;
+      else if (NOBODY_THERE.has(fd)) return;
       else {
         // Out of descriptors: they wait in the kernel's queue.
         this.#accepting = false;
@@ -136,8 +140,10 @@ export class Server implements ConnectionEvents {
     const why = this.#refuse_connection(peer, account);
     if (why !== undefined) return this.#turn_away(fd, { number, peer, account }, why);
     account.connections++;
-    this.#connections.add(new Connection(fd, number, peer, account, this));
+    const connection = new Connection(fd, number, peer, account, this);
+    this.#connections.add(connection);
     this.#turn.record_event({ event: "connect", peer, conn: number, decision: "allow" });
+    connection.read(); // most ask at once: that is one turn, and one write of the log
   }
 
   #refuse_connection(peer: Peer, account: Account): LowportError | undefined {

@@ -134,13 +134,12 @@ napi_value poll_watch(napi_env env, napi_callback_info info) {
                 poller->watched[i--] = poller->watched[--poller->count];
         return make_result(env, epoll_ctl(poller->epoll, EPOLL_CTL_DEL, fd, NULL));
     }
-    int result = epoll_ctl(poller->epoll, EPOLL_CTL_MOD, fd, &event);
-    if (result < 0 && errno == ENOENT) {
-        int *grown = realloc(poller->watched, (poller->count + 1) * sizeof *grown);
-        if (grown && (poller->watched = grown, result = epoll_ctl(poller->epoll, EPOLL_CTL_ADD, fd, &event)) == 0)
-            grown[poller->count++] = fd;
-    }
-    return make_result(env, result);
+    int *grown = realloc(poller->watched, (poller->count + 1) * sizeof *grown);
+    poller->watched = grown ? grown : poller->watched;
+    int result = grown ? epoll_ctl(poller->epoll, EPOLL_CTL_ADD, fd, &event) : -1;
+    if (result == 0)
+        grown[poller->count++] = fd;
+    return make_result(env, result < 0 && errno == EEXIST ? epoll_ctl(poller->epoll, EPOLL_CTL_MOD, fd, &event) : result);
 }
 
 /* pollRef(keep) -> 0. Whether the watched descriptors keep the process alive. */
