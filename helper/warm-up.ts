@@ -5,10 +5,9 @@
  */
 import { Accounts } from "./account.js";
 import { read_message } from "./envelope.js";
-import type { Peer } from "./policy.js";
 import type { Server } from "./server.js";
 
-const NOBODY: Peer = { pid: 0, uid: 65_534, gid: 65_534, groups: [], unmapped: true };
+const NOBODY = { pid: 0, uid: 65_534, gid: 65_534, groups: [], unmapped: true };
 const LINE = Buffer.from('{"jsonrpc":"2.0","id":1,"method":"bind","params":{"protocol":"tcp","port":1,"address":"127.0.0.1"}}');
 
 export async function warm_up({ dispatch }: Server, limits: Parameters<Accounts["of"]>[1]): Promise<void> {
