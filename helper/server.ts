@@ -45,7 +45,7 @@ export class Server implements ConnectionEvents {
   readonly #connections = new Set<Connection>();
   readonly leases: LeaseTable;
   readonly #store: LeaseStore | undefined;
-  readonly #dispatch: ReturnType<typeof make_dispatcher>;
+  readonly dispatch: ReturnType<typeof make_dispatcher>;
   #count = 0;
   #accepting = false;
   #stopping = false;
@@ -78,7 +78,7 @@ export class Server implements ConnectionEvents {
       const closed = store?.settled();
       return closed && this.#turn.wait(closed);
     };
-    this.#dispatch = make_dispatcher({ handlers, log, next_seq: () => audit.nextSeq, admit, settled });
+    this.dispatch = make_dispatcher({ handlers, log, next_seq: () => audit.nextSeq, admit, settled });
   }
 
   /** @param kept leases of the helper before, to be held for their owners */
@@ -201,7 +201,7 @@ export class Server implements ConnectionEvents {
   async #run(elements: Message["elements"], connection: Connection, exchange: Exchange): Promise<void> {
     for (const [i, element] of elements.entries()) {
       const call = exchange.calls[i] as Call;
-      await this.#dispatch(element, call);
+      await this.dispatch(element, call);
       this.#turn.record_call(call);
     }
     this.#turn.end(connection, exchange);

@@ -162,6 +162,7 @@ const tasks = {
       "--include=dist/shared/**",
       "--exclude=dist/shared/generated/**",
       "--exclude=dist/shared/generate.js",
+      "--exclude=dist/shared/bundle.js",
     ];
     const report = [
       "--temp-directory=coverage/tmp",

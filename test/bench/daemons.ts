@@ -71,7 +71,7 @@ export function lowport_command(name: string, state: State): { command: string[]
   const config = configure(name, socket, log, state);
   state.fill_log?.(log);
   const { flags = NODE_FLAGS } = state;
-  const main = join(REPOSITORY, "dist/helper/main.js");
+  const main = join(REPOSITORY, "dist/helper/main.cjs");
   return { command: pinned(CPU, process.execPath, ...flags, main, "run", "--config", config, "--ready-fd", "3"), socket, log };
 }
 
