@@ -3,10 +3,12 @@
  * descriptors, so this reads the socket itself (shared/native). It keeps the process alive only while a reply is awaited.
  */
 import { closeSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { LineReader } from "../shared/framing.js";
 import { errno_name, MAX_FDS, native } from "../shared/native.js";
 import { keep_alive, READABLE, unwatch, WRITABLE, watch } from "../shared/poll.js";
 import { LowportError } from "./errors.js";
+import type { ExecNative } from "./exec/native.js";
 
 /** Bytes in a reply; an operator's `list` of 100,000 leases fits. */
 const MAX_REPLY_BYTES = 64 * 1024 * 1024;
@@ -28,6 +30,18 @@ export function require_addon(): void {
   }
 }
 
+let own: Pick<ExecNative, "waitReady"> | undefined;
+
+/** The client's own addon, which few need here. */
+function own_addon(): Pick<ExecNative, "waitReady"> {
+  if (own === undefined) {
+    const addon = { exports: {} };
+    process.dlopen(addon, fileURLToPath(new URL("./native/exec.node", import.meta.url)));
+    own = addon.exports as ExecNative;
+  }
+  return own;
+}
+
 let awaited = 0;
 
 /** Counts what the process must stay alive for; call with 1 before and -1 after. */
@@ -45,6 +59,8 @@ export class Channel {
   /** Descriptors that have come and are not taken by a message yet. */
   readonly #fds: number[] = [];
   #unsent: Buffer = Buffer.alloc(0);
+  /** What is watched for. */
+  #mask = READABLE;
   #closed = false;
 
   /** @param fd a connected Unix stream socket; the channel closes it */
@@ -60,15 +76,16 @@ export class Channel {
     if ((mask & ~WRITABLE) !== 0) this.#read();
   };
 
-  /** Sends and reads what can be at this moment, for a caller that blocks the event loop. */
-  turn(): void {
-    this.#flush();
-    this.#read();
+  /** For a caller that blocks the event loop: sends and reads what can be within so many milliseconds. */
+  turn(ms: number): void {
+    const mask = READABLE | (this.#unsent.length > 0 ? WRITABLE : 0);
+    if (own_addon().waitReady(this.#fd, mask, Math.ceil(ms)) > 0) this.#on_ready(mask);
   }
 
   /** Sends a message; nothing is lost if the kernel does not take it all at once. */
   send(message: object): void {
-    this.#unsent = Buffer.concat([this.#unsent, Buffer.from(`${JSON.stringify(message)}\n`)]);
+    const line = Buffer.from(`${JSON.stringify(message)}\n`);
+    this.#unsent = this.#unsent.length === 0 ? line : Buffer.concat([this.#unsent, line]);
     this.#flush();
   }
 
@@ -80,7 +97,10 @@ export class Channel {
       // What the helper said before it closed may still be there to read: the reader finds the end itself.
       else this.#unsent = Buffer.alloc(0);
     }
-    if (!this.#closed) watch(this.#fd, READABLE | (this.#unsent.length > 0 ? WRITABLE : 0), this.#on_ready);
+    const mask = READABLE | (this.#unsent.length > 0 ? WRITABLE : 0);
+    if (this.#closed || mask === this.#mask) return;
+    this.#mask = mask;
+    watch(this.#fd, mask, this.#on_ready);
   }
 
   #read(): void {

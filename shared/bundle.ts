@@ -13,11 +13,8 @@ const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
 /** What the packages have for what they are not asked to do: files, threads, hidden members, circles; the other side of calls. */
 const UNUSED = {
-  helper: {
-    pino: /^(sonic-boom|thread-stream|worker_threads|@pinojs\/redact|safe-stable-stringify|\.\/(lib\/)?(transport|multistream))$/,
-    "json-rpc-2.0": /^\.\/(client|server|server-and-client)$/,
-  },
-  client: { "json-rpc-2.0": /^\.\/(server|server-and-client)$/ },
+  pino: /^(sonic-boom|thread-stream|worker_threads|@pinojs\/redact|safe-stable-stringify|\.\/(lib\/)?(transport|multistream))$/,
+  "json-rpc-2.0": /^\.\/(client|server|server-and-client)$/,
 };
 
 /** What stands in its place: it can be loaded, and fails when it is called. */
@@ -76,27 +73,34 @@ export async function bundle_helper(): Promise<{ outputFiles: OutputFile[]; meta
     external: ["./admin/commands.js"],
     define: { "import.meta.url": "bundle_url" },
     banner: { js: '"use strict";\nconst bundle_url = require("node:url").pathToFileURL(__filename).href;' },
-    plugins: [leave_out(UNUSED.helper), take_names(/\/dist\/(helper|shared)\/.*\.js$/, "require")],
+    plugins: [leave_out(UNUSED), take_names(/\/dist\/(helper|shared)\/.*\.js$/, "require")],
   });
 }
 
-/** The library, in place of what the compiler has made of these files; what two of them need is in a part that is loaded once. */
-async function bundle_client(): Promise<{ outputFiles: OutputFile[] }> {
+/**
+ * The library, in place of what the compiler has made of these files; what two of them need is in a part that is loaded once.
+ * Not so what is preloaded, which is one file: it has nothing in common with the library but what it loads when it needs it.
+ */
+async function bundle_client(...files: string[]): Promise<{ outputFiles: OutputFile[] }> {
   return build({
     ...COMMON,
-    entryPoints: ["client/index.ts", "client/register.ts", "client/shared-client.ts"],
+    entryPoints: files,
     outdir: "dist/client",
     format: "esm",
     splitting: true,
     chunkNames: "part-[hash]",
-    plugins: [leave_out(UNUSED.client), take_names(/\/(client|shared)\/[^/]*\.ts$/, "process.getBuiltinModule")],
+    plugins: [take_names(/\/(client|shared)\/[^/]*\.ts$/, "process.getBuiltinModule")],
   });
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const client = join(ROOT, "dist/client");
   for (const old of readdirSync(client).filter((name) => name.startsWith("part-"))) rmSync(join(client, old));
-  const all = [await bundle_helper(), await bundle_client()];
+  const all = [
+    await bundle_helper(),
+    await bundle_client("client/index.ts", "client/shared-client.ts"),
+    await bundle_client("client/register.ts"),
+  ];
   for (const { path, contents } of all.flatMap(({ outputFiles }) => outputFiles)) writeFileSync(path, contents);
   chmodSync(join(ROOT, "dist/helper/main.cjs"), 0o755);
 }

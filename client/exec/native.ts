@@ -2,7 +2,7 @@
  * The addon of `lowport exec` and its types. The helper never loads it: it is the client's alone. A call's result is a number
  * >= 0, or -errno. The calls themselves are described in ../native/*.c.
  */
-import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
 import { message_of } from "../../shared/errors.js";
 import { LowportError } from "../errors.js";
 
@@ -24,6 +24,7 @@ export interface ExecNative {
   setBlocking(fd: number, blocking: 0 | 1): number;
   moveEpoll(words: Int32Array): number;
   writeNow(fd: number, bytes: Uint8Array): number;
+  waitReady(fd: number, mask: number, ms: number): number;
 }
 
 let loaded: ExecNative | undefined;
@@ -31,7 +32,11 @@ let loaded: ExecNative | undefined;
 /** The addon, loaded at its first use. @throws LowportError ENOSYS that says how to build it */
 export function exec_native(): ExecNative {
   try {
-    loaded ??= createRequire(import.meta.url)("../native/exec.node") as ExecNative;
+    if (loaded === undefined) {
+      const addon = { exports: {} };
+      process.dlopen(addon, fileURLToPath(new URL("../native/exec.node", import.meta.url)));
+      loaded = addon.exports as ExecNative;
+    }
     return loaded;
   } catch (error) {
     const cure =
