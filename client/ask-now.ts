@@ -6,7 +6,6 @@
 import type { EventEmitter } from "node:events";
 import { createRequire } from "node:module";
 import { constants } from "node:os";
-import process from "node:process";
 import { MAX_HOLD_SECONDS } from "../shared/protocol.js";
 import type { LowportError } from "./errors.js";
 import { before_outcome } from "./outcome.js";
@@ -19,8 +18,10 @@ export const REFUSED = -constants.errno.EACCES;
 
 /** Loaded at the first refusal: most programs that are preloaded (by NODE_OPTIONS, say) never need it. */
 function library() {
-  return createRequire(import.meta.url)("./shared-client.js") as typeof import("./shared-client.js");
+  loaded ??= createRequire(import.meta.url)("./index.js") as typeof import("./index.js");
+  return loaded;
 }
+let loaded: typeof import("./index.js") | undefined;
 
 /** What the program wants to bind. */
 export interface Wanted {
@@ -80,7 +81,7 @@ function bind_now(wanted: Wanted, hold: number): BoundSocket {
   const ask = (at: string, again = true): BoundSocket => {
     try {
       return library()
-        .shared_client()
+        .Client.shared()
         .bind_now({ ...others, address: at, hold, ...(label ? { label } : {}), timeout: TIMEOUT_MS });
     } catch (error) {
       // The helper has been restarted, and the event loop had no time yet to notice.

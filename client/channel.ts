@@ -3,12 +3,11 @@
  * descriptors, so this reads the socket itself (shared/native). It keeps the process alive only while a reply is awaited.
  */
 import { closeSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { LineReader } from "../shared/framing.js";
 import { errno_name, MAX_FDS, native } from "../shared/native.js";
 import { keep_alive, READABLE, unwatch, WRITABLE, watch } from "../shared/poll.js";
 import { LowportError } from "./errors.js";
-import type { ExecNative } from "./exec/native.js";
+import { own_addon } from "./own-addon.js";
 
 /** Bytes in a reply; an operator's `list` of 100,000 leases fits. */
 const MAX_REPLY_BYTES = 64 * 1024 * 1024;
@@ -28,18 +27,6 @@ export function require_addon(): void {
   } catch (error) {
     throw new LowportError("ENOSYS", "connect", (error as Error).message, { cause: error });
   }
-}
-
-let own: Pick<ExecNative, "waitReady"> | undefined;
-
-/** The client's own addon, which few need here. */
-function own_addon(): Pick<ExecNative, "waitReady"> {
-  if (own === undefined) {
-    const addon = { exports: {} };
-    process.dlopen(addon, fileURLToPath(new URL("./native/exec.node", import.meta.url)));
-    own = addon.exports as ExecNative;
-  }
-  return own;
 }
 
 let awaited = 0;

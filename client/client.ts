@@ -21,8 +21,8 @@ const PASSING = new Set(["EAGAIN", "EIO", "EMFILE", "ESHUTDOWN", "ETIMEDOUT"]);
 /** Milliseconds until connecting is tried again while the helper's queue is full. */
 const QUEUE_FULL_RETRY_MS = 20;
 
-/** Where the helper is looked for. */
-export const default_path = (): string => process.env["LOWPORT_SOCKET"] || DEFAULT_SOCKET;
+const default_path = () => process.env["LOWPORT_SOCKET"] || DEFAULT_SOCKET;
+const clients = new Map<string, Client>();
 
 export class Client extends EventEmitter<ClientEvents> {
   /** Path of the control socket. */
@@ -37,6 +37,13 @@ export class Client extends EventEmitter<ClientEvents> {
   #retry: NodeJS.Timeout | undefined;
   #ids = 0;
   #closed = false;
+
+  /** The one that `bind`, `listen` and `bindUdp` use: one for each control socket in a process or worker thread. */
+  static shared(path: string = default_path()): Client {
+    const client = clients.get(path) ?? new Client(path);
+    clients.set(path, client);
+    return client;
+  }
 
   constructor(path: string = default_path()) {
     super();

@@ -6,12 +6,12 @@
 import cluster from "node:cluster";
 import type { EventEmitter } from "node:events";
 import { closeSync } from "node:fs";
-import net, { isIP, Server, Socket } from "node:net";
+import net from "node:net";
 import { constants } from "node:os";
 import { attempt } from "./attempt.js";
+import { Client } from "./client.js";
 import { LowportError } from "./errors.js";
 import { inherited_count, take_inherited } from "./inherited.js";
-import { shared_client } from "./shared-client.js";
 import type { BindOptions, BoundSocket, CallOptions } from "./types.js";
 
 export interface ListenOptions extends CallOptions {
@@ -74,7 +74,7 @@ export function explain_refusal(refused: NodeJS.ErrnoException, error: unknown):
 }
 
 async function resolve(host: string | undefined): Promise<string | undefined> {
-  if (host === undefined || isIP(host) !== 0) return host;
+  if (host === undefined || net.isIP(host) !== 0) return host;
   const { lookup } = await import("node:dns/promises"); // only here, because it takes time to load
   return (await lookup(host)).address;
 }
@@ -92,7 +92,7 @@ export async function ask_helper(protocol: "tcp" | "udp", options: ListenOptions
     // 0 is Node's word for the least.
     const queue = backlog === undefined ? undefined : Math.max(1, backlog);
     const wanted = { protocol, port, backlog: queue, ipv6Only, hold, label, share, address: at, signal, timeout };
-    return shared_client(socket).bind(wanted as BindOptions); // what is undefined is not sent
+    return Client.shared(socket).bind(wanted as BindOptions); // what is undefined is not sent
   };
   try {
     return await ask(address);
@@ -107,7 +107,7 @@ export async function ask_helper(protocol: "tcp" | "udp", options: ListenOptions
  * @throws what `server.listen` gives (EADDRINUSE, ...), or, where the kernel says EACCES, a LowportError with the helper's
  *   reason; the signal's reason
  */
-export async function listen(server: Server, options: ListenOptions): Promise<Listening> {
+export async function listen(server: net.Server, options: ListenOptions): Promise<Listening> {
   const { backlog, signal, share = cluster.isWorker } = options;
   signal?.throwIfAborted();
   const inherited = inherited_count() === 0 ? undefined : await take_fitting(true, options);
@@ -128,7 +128,10 @@ export async function listen(server: Server, options: ListenOptions): Promise<Li
 }
 
 /** @returns what the kernel has refused, if it did. @throws what else went wrong */
-async function listen_directly(server: Server, { port, host, backlog, ipv6Only }: ListenOptions): Promise<Refused | undefined> {
+async function listen_directly(
+  server: net.Server,
+  { port, host, backlog, ipv6Only }: ListenOptions,
+): Promise<Refused | undefined> {
   try {
     await attempt(server, () => server.listen(defined({ port, host, backlog, ipv6Only })));
     return undefined;
@@ -142,10 +145,10 @@ async function listen_directly(server: Server, { port, host, backlog, ipv6Only }
  * Tries the bind alone, because Node's way to an error takes three times as long as all that it tries.
  * @returns what Node would say; undefined where it is Node's to try
  */
-function foresee_refusal(server: Server, { port, host }: ListenOptions): Refused | undefined {
-  const family = host === undefined ? 6 : isIP(host);
+function foresee_refusal(server: net.Server, { port, host }: ListenOptions): Refused | undefined {
+  const family = host === undefined ? 6 : net.isIP(host);
   const privileged = Number.isInteger(port) && port > 0 && port < 1024;
-  const own = server.listening || server.listen !== Server.prototype.listen || REGISTERED in globalThis;
+  const own = server.listening || server.listen !== net.Server.prototype.listen || REGISTERED in globalThis;
   if (!privileged || family === 0 || own || create_handle === undefined || cluster.isWorker) return undefined;
   const handle = create_handle(host ?? "::", port, family);
   if (typeof handle !== "number") handle.close();
@@ -196,21 +199,21 @@ export async function lend(
 }
 
 /** Serves on a listening descriptor, which is the server's from then on. */
-async function adopt(server: Server, fd: number, backlog = 511): Promise<void> {
+async function adopt(server: net.Server, fd: number, backlog = 511): Promise<void> {
   // As a handle and not as { fd }: in a cluster worker the latter would send the bare number to the primary.
   const made = create_handle?.(undefined, undefined, undefined, fd);
   const carrier = typeof made === "object" ? made : carry(fd);
   try {
     await attempt(server, () => server.listen(carrier, backlog));
   } catch (error) {
-    if (carrier instanceof Socket) carrier.destroy();
+    if (carrier instanceof net.Socket) carrier.destroy();
     else carrier.close();
     throw error;
   }
 }
 
 /** The documented way to a handle. */
-function carry(fd: number): Socket {
+function carry(fd: number): net.Socket {
   const unused = { readable: false, writable: false, manualStart: true };
-  return new Socket({ fd, ...unused });
+  return new net.Socket({ fd, ...unused });
 }

@@ -2,9 +2,9 @@
  * The addon of `lowport exec` and its types. The helper never loads it: it is the client's alone. A call's result is a number
  * >= 0, or -errno. The calls themselves are described in ../native/*.c.
  */
-import { fileURLToPath } from "node:url";
 import { message_of } from "../../shared/errors.js";
 import { LowportError } from "../errors.js";
+import { own_addon } from "../own-addon.js";
 
 export interface ExecNative {
   startApart(argv: Uint8Array, env: Uint8Array): number;
@@ -27,17 +27,10 @@ export interface ExecNative {
   waitReady(fd: number, mask: number, ms: number): number;
 }
 
-let loaded: ExecNative | undefined;
-
 /** The addon, loaded at its first use. @throws LowportError ENOSYS that says how to build it */
 export function exec_native(): ExecNative {
   try {
-    if (loaded === undefined) {
-      const addon = { exports: {} };
-      process.dlopen(addon, fileURLToPath(new URL("../native/exec.node", import.meta.url)));
-      loaded = addon.exports as ExecNative;
-    }
-    return loaded;
+    return own_addon();
   } catch (error) {
     const cure =
       process.platform === "linux"
