@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --disallow-code-generation-from-strings --disable-proto=throw --inspect-publish-uid=stderr --v8-pool-size=1
+#!/usr/bin/env -S node --disallow-code-generation-from-strings --disable-proto=throw --inspect-publish-uid=stderr --v8-pool-size=1 --max-semi-space-size=4
 /**
  * lowportd, the root helper. Its life, in order; each step is in the file it names, and any doubt ends it.
  */
