@@ -112,7 +112,7 @@ async function main(): Promise<void> {
   audit.send_head();
 
   // 8. Ready, and warm: whoever waits for it is told.
-  await warm_up(server, config.limits);
+  await warm_up(config, log);
   no_debugger();
   server.start(kept);
   handle_signals(file, config, audit, server, systemd, log);

