@@ -113,19 +113,7 @@ test("the bundle holds what the daemon loads, and of packages no more than is li
     .filter((name) => name !== undefined);
   const expected = ["json-rpc-2.0", "on-exit-leak-free", "pino", "pino-std-serializers", "quick-format-unescaped"];
   assert.deepEqual([...new Set(packages)].toSorted(), expected);
-  const builtins = [
-    "buffer",
-    "crypto",
-    "diagnostics_channel",
-    "events",
-    "fs",
-    "inspector",
-    "module",
-    "net",
-    "os",
-    "path",
-    "util",
-  ];
+  const builtins = ["buffer", "crypto", "diagnostics_channel", "events", "fs", "inspector", "module", "os", "path", "util"];
   const imports = new Set(metafile.outputs[BUNDLE]?.imports.map(({ path }) => path));
   assert.deepEqual([...imports].toSorted(), ["./admin/commands.js", ...builtins.map((name) => `node:${name}`)]);
 });
@@ -225,6 +213,9 @@ test("the daemon runs no programs, opens no servers of Node's and starts no work
         assert.match(read(file), /import \{ url \} from "node:inspector"/);
       else assert.doesNotMatch(from, banned, `${file} imports ${from}`);
     }
+  const by_name = that_say(/getBuiltinModule/).filter((file) => daemon.own.has(file));
+  assert.deepEqual(by_name, ["helper/address.ts"]);
+  assert.deepEqual(read("helper/address.ts").match(/getBuiltinModule.*/g), ['getBuiltinModule("node:net");']);
   const created = that_say(/\bcreateServer\b|\bnew Server\(|\.listen\(|\bWorker\b/).filter((file) => daemon.own.has(file));
   const makes_ours = new Set(["helper/main.ts", "helper/warm-up.ts"]);
   const own_class = created.filter((file) => !(makes_ours.has(file) && !/createServer|\.listen\(|Worker/.test(read(file))));
