@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --disallow-code-generation-from-strings --disable-proto=throw --inspect-publish-uid=stderr --v8-pool-size=1
+#!/usr/bin/env -S node --disallow-code-generation-from-strings --disable-proto=throw --inspect-publish-uid=stderr --v8-pool-size=1 --max-semi-space-size=4
 /**
  * lowportd, the root helper. Its life, in order; each step is in the file it names, and any doubt ends it.
  */
@@ -112,7 +112,7 @@ async function main(): Promise<void> {
   audit.send_head();
 
   // 8. Ready, and warm: whoever waits for it is told.
-  await warm_up(server, config.limits);
+  await warm_up(config, log);
   no_debugger();
   server.start(kept);
   handle_signals(file, config, audit, server, systemd, log);

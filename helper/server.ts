@@ -8,7 +8,7 @@ import { READABLE, unwatch, watch } from "../shared/poll.js";
 import { type Limits, MAX_LINE_BYTES } from "../shared/protocol.js";
 import { type Account, Accounts, take_tokens } from "./account.js";
 import { describe_socket } from "./address.js";
-import { type AuditLog, MAX_OWED } from "./audit.js";
+import { MAX_OWED } from "./audit.js";
 import { type Call, error_response, make_dispatcher } from "./calls.js";
 import type { Config } from "./config.js";
 import { Connection, type ConnectionEvents, type Exchange } from "./connection.js";
@@ -18,7 +18,7 @@ import { LeaseTable } from "./leases.js";
 import { is_operator, make_handlers, type World } from "./methods.js";
 import { MAX_GROUPS, read_peer } from "./peer.js";
 import type { Peer } from "./policy.js";
-import { Turn } from "./turn.js";
+import { type Recorder, Turn } from "./turn.js";
 
 /** Connections accepted in one turn, so that a crowd of new ones does not keep the others waiting. */
 const ACCEPT_AT_ONCE = 64;
@@ -37,7 +37,7 @@ const { EAGAIN, ECONNABORTED, EINTR } = constants.errno;
 
 export class Server implements ConnectionEvents {
   readonly #listener: number;
-  readonly #audit: AuditLog;
+  readonly #audit: Recorder;
   readonly #log: Logger;
   readonly #turn: Turn;
   readonly #world: World;
@@ -45,14 +45,14 @@ export class Server implements ConnectionEvents {
   readonly #connections = new Set<Connection>();
   readonly leases: LeaseTable;
   readonly #store: LeaseStore | undefined;
-  readonly dispatch: ReturnType<typeof make_dispatcher>;
+  readonly #dispatch: ReturnType<typeof make_dispatcher>;
   #count = 0;
   #accepting = false;
   #stopping = false;
   #on_quiet: (() => void) | undefined;
 
   /** @param listener descriptor of the control socket. @param store keeps leases over the death of this process */
-  constructor(listener: number, config: Config, audit: AuditLog, log: Logger, store?: LeaseStore) {
+  constructor(listener: number, config: Config, audit: Recorder, log: Logger, store?: LeaseStore) {
     this.#listener = listener;
     this.#store = store;
     this.leases = new LeaseTable((lease, reason) => {
@@ -78,7 +78,7 @@ export class Server implements ConnectionEvents {
       const closed = store?.settled();
       return closed && this.#turn.wait(closed);
     };
-    this.dispatch = make_dispatcher({ handlers, log, next_seq: () => audit.nextSeq, admit, settled });
+    this.#dispatch = make_dispatcher({ handlers, log, next_seq: () => audit.nextSeq, admit, settled });
   }
 
   /** @param kept leases of the helper before, to be held for their owners */
@@ -201,7 +201,7 @@ export class Server implements ConnectionEvents {
   async #run(elements: Message["elements"], connection: Connection, exchange: Exchange): Promise<void> {
     for (const [i, element] of elements.entries()) {
       const call = exchange.calls[i] as Call;
-      await this.dispatch(element, call);
+      await this.#dispatch(element, call);
       this.#turn.record_call(call);
     }
     this.#turn.end(connection, exchange);

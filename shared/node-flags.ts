@@ -4,4 +4,5 @@ export const NODE_FLAGS: readonly string[] = [
   "--disable-proto=throw",
   "--inspect-publish-uid=stderr",
   "--v8-pool-size=1",
+  "--max-semi-space-size=4",
 ];

@@ -147,6 +147,7 @@ async function main(): Promise<void> {
     "--disable-proto=throw",
     "--inspect-publish-uid=stderr",
     "--v8-pool-size=1",
+    "--max-semi-space-size=4",
   ];
   const helper = await start(
     process.execPath,

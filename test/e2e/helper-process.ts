@@ -23,6 +23,7 @@ const NODE_FLAGS = [
   "--disable-proto=throw",
   "--inspect-publish-uid=stderr",
   "--v8-pool-size=1",
+  "--max-semi-space-size=4",
 ];
 /** Milliseconds that anything may take before a test gives up; far beyond what it does take. */
 const DEADLINE = 20_000;

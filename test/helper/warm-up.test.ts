@@ -1,35 +1,42 @@
 /** What the helper rehearses before it is ready: it is refused, and leaves nothing behind. */
 import assert from "node:assert/strict";
-import { readdirSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { after, test } from "node:test";
-import { warm_up } from "../../helper/warm-up.js";
+import { pino } from "pino";
+import { decide } from "../../helper/policy.js";
+import { rehearsal_of, warm_up } from "../../helper/warm-up.js";
 import { keep_alive } from "../../shared/poll.js";
-import { rule_entry } from "../fixtures.js";
-import { make_config, start_server } from "./world.js";
+import { count_descriptors, peer, rule_entry } from "../fixtures.js";
+import { make_config, UID } from "./world.js";
 
 after(() => keep_alive(false));
 
-test("nobody is refused, whatever the rules say; nothing is opened, leased, held against a user or recorded", async (t) => {
-  const everything = rule_entry({ users: [65_534], ports: ["1-65535"], addresses: ["*"] });
-  const config = make_config([everything], { requestBurst: 3, requestsPerSecond: 1 });
-  const { server, records, stop } = start_server(config);
-  t.after(stop);
-  const before = readdirSync("/proc/self/fd");
-  for (let i = 0; i < 3; i++) await warm_up(server, config.limits);
-  assert.deepEqual(readdirSync("/proc/self/fd"), before);
-  assert.deepEqual([server.leases.byId.size, records()], [0, []]);
+/** A logger, and what was said to it. */
+function listening_log() {
+  const said: string[] = [];
+  return { said, log: pino({}, { write: (line: string) => said.push(line) }) };
+}
+const everything = rule_entry({ users: [UID], protocols: ["tcp", "udp"], ports: ["1-65535"], addresses: ["*"] });
+const names = () => readFileSync("/proc/net/unix", "utf8").match(/@lowport-\S+/g) ?? [];
+
+test("nothing stays open or bound, and nothing is said", async () => {
+  const { log, said } = listening_log();
+  await warm_up(make_config([everything]), log); // the first opens what stays open: the event loop's epoll set
+  const before = count_descriptors();
+  for (let i = 0; i < 5; i++) await warm_up(make_config([everything]), log);
+  assert.deepEqual([count_descriptors(), said, names()], [before, [], []]);
 });
 
-test("it walks the path of a request, up to the refusal", async (t) => {
-  const config = make_config([]);
-  const { server, stop } = start_server(config);
-  t.after(stop);
-  const asked: unknown[] = [];
-  const { dispatch } = server;
-  const watched = async (...[element, call]: Parameters<typeof dispatch>) => {
-    await dispatch(element, call);
-    asked.push(call.record.decision, call.record.code);
-  };
-  await warm_up(Object.assign(Object.create(server), { dispatch: watched }), config.limits);
-  assert.deepEqual(asked, ["deny", "EACCES", "deny", "EACCES", "deny", "EACCES"]);
+test("it does not wait where the limits are small", async () => {
+  const { log } = listening_log();
+  const from = performance.now();
+  await warm_up(make_config([], { requestBurst: 1, requestsPerSecond: 1, connections: 1, requestsInFlight: 1 }), log);
+  assert.ok(performance.now() - from < 900, "a token would have taken a second");
+});
+
+test("whoever finds its name is allowed nothing", () => {
+  const { policy, operators } = rehearsal_of(make_config([everything], {}, [UID]));
+  const wanted = { protocol: "tcp", address: "::", port: 443, ipv6Only: false } as const;
+  assert.equal(decide(policy, peer(UID), wanted).rule, undefined);
+  assert.deepEqual([operators.uids.size, operators.gids.size], [0, 0]);
 });
