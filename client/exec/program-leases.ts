@@ -163,10 +163,16 @@ export class ProgramLeases {
     return [...this.#tracked].some(({ wanted }) => wanted.protocol === protocol && wanted.port === port);
   }
 
-  /** Whether this user has the port: another program, whose supervisor may be about to end. */
+  /** Whether this user has the port, as far as is known: another program, whose supervisor may be about to end. */
   async #is_of_user({ protocol, port }: Params<"bind">, timeout: number): Promise<boolean> {
-    const leases = await this.#client.list({ timeout });
-    return leases.some((lease) => lease.uid === process.getuid?.() && lease.protocol === protocol && lease.port === port);
+    try {
+      const leases = await this.#client.list({ timeout });
+      return leases.some((lease) => lease.uid === process.getuid?.() && lease.protocol === protocol && lease.port === port);
+    } catch (error) {
+      if (code_of(error) !== "EAGAIN" && !BROKEN.has(code_of(error))) throw error;
+      await sleep(Math.min((error as LowportError).retryAfterMs ?? 0, timeout));
+      return true;
+    }
   }
 
   /** The program has the socket from now on. */
