@@ -10,7 +10,7 @@ import type { Params } from "../../shared/methods.js";
 import { Client } from "../client.js";
 import { LowportError } from "../errors.js";
 import type { BoundSocket } from "../types.js";
-import { find_holders, has_socket, type Place } from "./processes.js";
+import { any_in_flight, find_holders, has_socket, type Place } from "./processes.js";
 
 /** What is asked for. */
 export type Wanted = Pick<Required<Params<"bind">>, "protocol" | "address" | "port" | "ipv6Only" | "reusePort" | "label">;
@@ -29,10 +29,12 @@ interface Tracked {
 
 /**
  * Milliseconds between two looks at whether somebody still has the sockets: what nobody has is looked for `again`, because it
- * may have been on its way from one process to another, and then given back. So long a listener that was closed takes
+ * may have gone from one process to another meanwhile, and then given back. So long a listener that was closed takes
  * connections; with a hold it is meant to. A look takes some 60 us, and with the timer 0.2 % of a CPU.
  */
 const LOOK_MS = { usually: 100, again: 20, with_hold: 2_000 };
+/** Milliseconds for which what nobody has may be on its way from one process to another, while anything is. */
+const IN_FLIGHT_MS = 5_000;
 /** A part of a CPU, for looks that take longer: a process that cannot be looked into may have a socket, and all are searched. */
 const MOST = 0.01;
 /** Milliseconds for which an address may be taken by a program of this user that has ended: its supervisor is about to. */
@@ -70,7 +72,7 @@ export class ProgramLeases {
   #unused(of: Iterable<Tracked> = this.#tracked): Tracked[] {
     const moved = [...of].filter(({ place, inode }) => !has_socket(place, inode));
     if (moved.length === 0) return [];
-    const places = find_holders(moved.map(({ inode }) => inode));
+    const places = find_holders(new Map(moved.map(({ inode, place }) => [inode, place])));
     for (const tracked of moved) tracked.place = places.get(tracked.inode) ?? tracked.place;
     return moved.filter(({ inode }) => !places.has(inode));
   }
@@ -194,11 +196,12 @@ export class ProgramLeases {
     const now = performance.now();
     const before = process.cpuUsage();
     const unused = new Set(this.#unused());
+    const wait = Math.max(this.#hold * 1000, unused.size > 0 && any_in_flight() ? IN_FLIGHT_MS : 0);
     const { user, system } = process.cpuUsage(before);
     let news = false;
     for (const tracked of [...this.#tracked]) {
       if (!unused.has(tracked)) tracked.closed = undefined;
-      else if (tracked.closed !== undefined && now - tracked.closed >= this.#hold * 1000) this.#give_back(tracked);
+      else if (tracked.closed !== undefined && now - tracked.closed >= wait) this.#give_back(tracked);
       else {
         news ||= tracked.closed === undefined;
         tracked.closed ??= now;
