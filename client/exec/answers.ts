@@ -12,7 +12,7 @@ import { LowportError } from "../errors.js";
 import type { BoundSocket } from "../types.js";
 import { CHANNEL_FD, type Order } from "./messages.js";
 import { exec_native } from "./native.js";
-import { type Asked, empty_notice, judge, network_of, remember_network, thread_of } from "./notice.js";
+import { type Asked, empty_notice, judge, remember_network, require_same_network, thread_of } from "./notice.js";
 import { find_parent_with, has_socket, read_status, type Status } from "./processes.js";
 import { label_of, ProgramLeases, type Wanted } from "./program-leases.js";
 import { put_in_place } from "./replace.js";
@@ -113,11 +113,7 @@ class Answers {
 
   /** @throws LowportError if the program cannot have it */
   #hand_over(socket: BoundSocket, asked: Asked, wanted: Wanted): void {
-    // The helper's network need not be the program's, which may have been put into one of its own on purpose.
-    if (network_of(socket.fd) !== network_of(asked.own)) {
-      void socket.release();
-      throw new LowportError("EACCES", "bind", "the helper is in another network than this program; it cannot bind in this one");
-    }
+    require_same_network(socket, asked.own);
     const valid = exec_native().noticeIsValid(this.#listener, asked.notice) === 0;
     const placed = valid ? put_in_place(this.#listener, asked, socket.fd) : 0;
     if (valid && placed === 0) {
