@@ -6,11 +6,12 @@
  * Looking wrong does no harm: giving a lease back closes the helper's copy, never the program's.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Params } from "../../shared/methods.js";
+import type { LeaseEntry, Params } from "../../shared/methods.js";
 import { Client } from "../client.js";
 import { LowportError } from "../errors.js";
 import type { BoundSocket } from "../types.js";
 import { any_in_flight, find_holders, has_socket, type Place } from "./processes.js";
+import { taken } from "./taken.js";
 
 /** What is asked for. */
 export type Wanted = Pick<Required<Params<"bind">>, "protocol" | "address" | "port" | "ipv6Only" | "reusePort" | "label">;
@@ -138,6 +139,7 @@ export class ProgramLeases {
     const start = performance.now();
     const left = () => Math.max(1, deadline - performance.now());
     let last = false;
+    let other: LeaseEntry | undefined;
     for (let broken = false; ; ) {
       try {
         const socket = await this.#client.bind({ ...params, timeout: left() });
@@ -149,9 +151,15 @@ export class ProgramLeases {
         const wait = code === "EAGAIN" ? ((error as LowportError).retryAfterMs ?? 100) : ENDING_RETRY_MS;
         if (code === "EAGAIN" && wait > left()) throw error;
         if (code === "EDQUOT" && (error as LowportError).limit !== "maxHoldSeconds" && this.#free_quota()) continue;
-        if (code === "EADDRINUSE" && (last || passed > ENDING_MS || this.#is_own(params))) throw error;
+        const own = code === "EADDRINUSE" ? this.#own_on(params) : undefined;
+        if (own !== undefined) throw own.address === params.address ? taken("itself") : error;
+        if (code === "EADDRINUSE" && (last || passed > ENDING_MS)) throw taken(other ?? (error as LowportError));
         // A lease that is gone now may have ended since the refusal; else it is somebody else's.
-        if (code === "EADDRINUSE") last = !(await this.#is_of_user(params, left()));
+        if (code === "EADDRINUSE") {
+          const found = await this.#find_of_user(params, left());
+          last = found === undefined;
+          if (found !== "unknown") other = found;
+        }
         if (BROKEN.has(code) && broken) throw error;
         if (!["EAGAIN", "EADDRINUSE"].includes(code) && !BROKEN.has(code)) throw error;
         broken ||= BROKEN.has(code);
@@ -160,20 +168,20 @@ export class ProgramLeases {
     }
   }
 
-  /** Whether the program itself has the port. */
-  #is_own({ protocol, port }: Params<"bind">): boolean {
-    return [...this.#tracked].some(({ wanted }) => wanted.protocol === protocol && wanted.port === port);
+  /** What the program itself has of the port. */
+  #own_on({ protocol, port }: Params<"bind">): Wanted | undefined {
+    return [...this.#tracked].map(({ wanted }) => wanted).find((own) => own.protocol === protocol && own.port === port);
   }
 
-  /** Whether this user has the port, as far as is known: another program, whose supervisor may be about to end. */
-  async #is_of_user({ protocol, port }: Params<"bind">, timeout: number): Promise<boolean> {
+  /** Who of this user has the port: another program, whose supervisor may be about to end. */
+  async #find_of_user({ protocol, port }: Params<"bind">, timeout: number): Promise<LeaseEntry | "unknown" | undefined> {
     try {
       const leases = await this.#client.list({ timeout });
-      return leases.some((lease) => lease.uid === process.getuid?.() && lease.protocol === protocol && lease.port === port);
+      return leases.find((lease) => lease.uid === process.getuid?.() && lease.protocol === protocol && lease.port === port);
     } catch (error) {
       if (code_of(error) !== "EAGAIN" && !BROKEN.has(code_of(error))) throw error;
       await sleep(Math.min((error as LowportError).retryAfterMs ?? 0, timeout));
-      return true;
+      return "unknown";
     }
   }
 
