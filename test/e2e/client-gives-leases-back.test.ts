@@ -3,6 +3,7 @@
  * the connection breaks before it has answered.
  */
 import assert from "node:assert/strict";
+import { rmSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { enter_box, USERS } from "./box.js";
 import { App, all_leases, no_leases } from "./client-app.js";
@@ -98,6 +99,46 @@ except OSError as e: print(errno.errorcode[e.errno])`;
   const { stdout, stderr } = await run(t, alice, python(bind));
   assert.equal(stdout, "EADDRINUSE\n", stderr);
   assert.ok(helper.audit().some(({ method, code }) => method === "list" && code === "EAGAIN"));
+});
+
+test("a lease that another process of the user has resumed meanwhile is that one's own", async (t) => {
+  const helper = await start_helper(t);
+  const GO = "/run/go";
+  rmSync(GO, { force: true });
+  const hold = { protocol: "tcp", port: 80, hold: 60 } as const;
+  const app = App.start(
+    t,
+    alice,
+    async ({ lowport, node, say, heard, arg }) => {
+      const client = await lowport.connect();
+      client.on("reconnect", () => say("reconnect"));
+      const socket = await client.bind(arg.hold);
+      say("bound");
+      client.on("disconnect", () => {
+        void socket.release();
+        say("disconnect");
+        while (!node.fs.existsSync(arg.go)); // it does not come to connecting again until then
+      });
+      client.call("list", { long: "x".repeat(100_000) }).catch(() => undefined);
+      await heard("end");
+    },
+    { hold, go: GO },
+  );
+  await app.said("disconnect");
+  const next = App.start(
+    t,
+    alice,
+    async ({ lowport, say, heard, arg }) => {
+      say("bound", (await lowport.bind(arg.hold)).resumed);
+      await heard("end");
+    },
+    { hold },
+  );
+  assert.equal(await next.said("bound"), true);
+  writeFileSync(GO, "");
+  await app.said("reconnect");
+  assert.equal((await all_leases())[0]?.state, "active");
+  assert.ok(helper.audit().every(({ method }) => method !== "release"));
 });
 
 test("a connection that breaks before the answer: the lease is held then, and ends when there is a connection again", async (t) => {
