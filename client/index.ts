@@ -4,31 +4,16 @@
  *     import { listen } from "lowport";
  *     await listen(http.createServer(app), { port: 443 });
  */
-import { Client } from "./client.js";
 import { shared_client } from "./shared-client.js";
 import type { BindOptions, BoundSocket, ConnectOptions } from "./types.js";
 
 export type { LeaseEntry } from "../shared/methods.js";
 export { Client } from "./client.js";
+export { connect } from "./connect.js";
 export { LowportError } from "./errors.js";
 export { type Listening, type ListenOptions, listen } from "./listen.js";
 export type { BindOptions, BoundSocket, CallOptions, ClientEvents, ConnectOptions } from "./types.js";
 export { bindUdp, type UdpOptions } from "./udp.js";
-
-/**
- * Connects to the helper. The connection is the lifeline of the sockets that are granted over it.
- * @throws LowportError ENOENT, ECONNREFUSED or EACCES, which says what to start or which group to join; the signal's reason
- */
-export async function connect({ socket, signal, timeout }: ConnectOptions = {}): Promise<Client> {
-  const client = new Client(socket);
-  try {
-    await client.call("status", {}, { signal, timeout });
-    return client;
-  } catch (error) {
-    client.close();
-    throw error;
-  }
-}
 
 /**
  * Asks for a socket over the connection that `bind`, `listen` and `bindUdp` share in this process.

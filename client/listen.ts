@@ -4,7 +4,6 @@
  * containers and hosts without lowport.
  */
 import cluster from "node:cluster";
-import { lookup } from "node:dns/promises";
 import type { EventEmitter } from "node:events";
 import { closeSync } from "node:fs";
 import { isIP, type Server, Socket } from "node:net";
@@ -64,7 +63,9 @@ export function explain_refusal(refused: NodeJS.ErrnoException, error: unknown):
 }
 
 async function resolve(host: string | undefined): Promise<string | undefined> {
-  return host === undefined || isIP(host) !== 0 ? host : (await lookup(host)).address;
+  if (host === undefined || isIP(host) !== 0) return host;
+  const { lookup } = await import("node:dns/promises"); // only here, because it takes time to load
+  return (await lookup(host)).address;
 }
 
 /** Takes a socket that was inherited and is what is asked for. @returns its descriptor */

@@ -8,8 +8,8 @@ import { type PidFile, pid_file_of, read_pid_file } from "../shared/pid-file.js"
 import { read_plain_config } from "../shared/plain-config.js";
 import { DEFAULT_SOCKET } from "../shared/protocol.js";
 import { find_missing_group, how_to_start } from "./advice.js";
+import { connect } from "./connect.js";
 import { LowportError } from "./errors.js";
-import { connect } from "./index.js";
 
 /** running: it answers. */
 export type Running = { readonly state: "running"; readonly pidFile: PidFile | undefined } & Result<"status">;

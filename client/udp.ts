@@ -1,6 +1,6 @@
 /** `bindUdp` for dgram sockets: the same ladder as `listen`. */
 import cluster from "node:cluster";
-import { createSocket, type Socket, type SocketOptions } from "node:dgram";
+import type { Socket, SocketOptions } from "node:dgram";
 import { closeSync } from "node:fs";
 import { attempt } from "./attempt.js";
 import { ask_helper, type Listening, type ListenOptions, lend, take_fitting } from "./listen.js";
@@ -47,6 +47,7 @@ export async function bindUdp(socket: TypedSocket, options: UdpOptions): Promise
 
 /** Binds another socket for a moment, because one whose bind has failed cannot take a descriptor. @returns an EACCES */
 async function try_to_bind(options: SocketOptions, port: number, address: string) {
+  const { createSocket } = await import("node:dgram"); // only here, because it takes time to load
   const probe = createSocket(options);
   try {
     await attempt(probe, () => probe.bind({ port, address, exclusive: true }));

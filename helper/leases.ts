@@ -36,6 +36,7 @@ function new_id(): string {
 
 export class LeaseTable {
   readonly byId = new Map<string, Lease>();
+  /** At most twice 65,535 keys. */
   readonly #byPort = new Multimap<number, Lease>();
   readonly #byHolder = new Multimap<Holder, Lease>();
   readonly #on_end: (lease: Lease, reason: string) => void;
@@ -198,6 +199,7 @@ export class LeaseTable {
       tally(lease, (last ? 1 : 0) - left); // a held one counts once
       if (last) this.#lose_owner(lease);
     }
+    this.#byHolder.forget(holder);
   }
 
   #lose_owner(lease: Lease): void {

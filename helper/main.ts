@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --disallow-code-generation-from-strings --disable-proto=throw --inspect-publish-uid=stderr
+#!/usr/bin/env -S node --disallow-code-generation-from-strings --disable-proto=throw --inspect-publish-uid=stderr --v8-pool-size=1 --max-semi-space-size=4
 /**
  * lowportd, the root helper. Its life, in order; each step is in the file it names, and any doubt ends it.
  */
@@ -21,6 +21,7 @@ import { Server } from "./server.js";
 import { refuse_debugger } from "./signals.js";
 import { passed_descriptors, Systemd } from "./systemd.js";
 import { distrust } from "./trusted-path.js";
+import { warm_up } from "./warm-up.js";
 
 /** The flag without which `eval` and its like work; the first line of this file gives it. */
 const NO_CODE = "--disallow-code-generation-from-strings";
@@ -38,13 +39,12 @@ async function main(): Promise<void> {
   const options = read_run_options(args);
   if (options === undefined) return (await import("./admin/commands.js")).run_command(args);
   const passed = passed_descriptors();
-  const { pidFile, readyFd } = options;
+  const { file, pidFile, readyFd } = options;
   step(EXIT.config, "lowportd: io_uring", () =>
     leave_io_uring([...passed.values(), ...(readyFd === undefined ? [] : [readyFd])]),
   );
 
   // 2. Configuration and rules, from files that are root's alone.
-  const { file } = options;
   const config = step(EXIT.config, file, () => load_config(file));
   const log = open_log();
   process.on("uncaughtException", (error) => {
@@ -82,9 +82,7 @@ async function main(): Promise<void> {
   }
 
   // 6. The audit log, as the user that owns its folder.
-  const {
-    audit: { path: auditPath, durability, syslog },
-  } = config;
+  const { path: auditPath, durability, syslog } = config.audit;
   const audit = step(
     EXIT.config,
     `${file}: /audit/path: ${auditPath}`,
@@ -113,7 +111,8 @@ async function main(): Promise<void> {
   });
   audit.send_head();
 
-  // 8. Ready: whoever waits for it is told.
+  // 8. Ready, and warm: whoever waits for it is told.
+  await warm_up(config, log);
   no_debugger();
   server.start(kept);
   handle_signals(file, config, audit, server, systemd, log);

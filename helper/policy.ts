@@ -44,7 +44,7 @@ export interface Addresses {
   /** Canonical literals, and a family's wildcard where the whole family (/0) is allowed. */
   readonly literals: ReadonlySet<string>;
   /** One list a family: a BlockList finds IPv4 addresses in IPv6 networks too (::/0 has ::ffff:0:0/96 in it). */
-  readonly networks: Readonly<Record<4 | 6, BlockList>>;
+  readonly networks: { readonly [family in 4 | 6]?: BlockList };
 }
 
 export interface Policy {
@@ -91,7 +91,7 @@ const covers_port = (rule: Rule, { port }: Wanted) => rule.ports.some(([first, l
 function covers_address({ addresses }: Rule, address: string): boolean {
   if (addresses.any || addresses.literals.has(address)) return true;
   const family = family_of(address);
-  return !is_wildcard(address) && addresses.networks[family].check(address, `ipv${family}`);
+  return !is_wildcard(address) && addresses.networks[family]?.check(address, `ipv${family}`) === true;
 }
 
 /** What the rule lacks to allow it, besides who. */

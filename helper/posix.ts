@@ -39,7 +39,7 @@ export function load_posix(): Posix {
 }
 
 /** A principal as a number, if it is one: 33 and "33" are. */
-function as_id(principal: string | number): number | undefined {
+export function as_id(principal: string | number): number | undefined {
   const id = typeof principal === "number" ? principal : /^[0-9]{1,10}$/.test(principal) ? Number(principal) : undefined;
   return id !== undefined && Number.isInteger(id) && id >= 0 && id <= MAX_ID ? id : undefined;
 }

@@ -1,16 +1,16 @@
 /** Rules as written become rules as decided by: names to ids, ranges to numbers, addresses to their canonical form. */
-import { BlockList } from "node:net";
+import type { BlockList } from "node:net";
 import type { Principal, RuleEntry } from "../shared/config-schema.js";
-import { canonical_address, family_of } from "./address.js";
+import { canonical_address, family_of, new_block_list } from "./address.js";
 import type { Addresses, Rule } from "./policy.js";
-import { find_group, find_user } from "./posix.js";
+import { as_id, find_group, find_user } from "./posix.js";
 
 /** Takes note of what is wrong, and where (a JSON pointer below the rule). */
 export type Note = (pointer: string, message: string) => void;
 
 function read_addresses(entries: readonly string[], note: Note): Addresses {
   const literals = new Set<string>();
-  const networks = { 4: new BlockList(), 6: new BlockList() };
+  const networks: { [family in 4 | 6]?: BlockList } = {};
   for (const [i, entry] of entries.entries()) {
     if (entry === "*") continue;
     const [text, prefix] = entry.split("/") as [string, string?];
@@ -27,6 +27,7 @@ function read_addresses(entries: readonly string[], note: Note): Addresses {
     } else if (length > bits) note(`/addresses/${i}`, `a prefix of ${address} has at most ${bits} bits, not ${length}`);
     else if (length === bits) literals.add(address);
     else {
+      networks[family] ??= new_block_list();
       networks[family].addSubnet(address, length, `ipv${family}`);
       if (length === 0) literals.add(family === 6 ? "::" : "0.0.0.0");
     }
@@ -46,9 +47,9 @@ function read_ports(entries: readonly (number | string)[], note: Note): [number,
 export function read_users(entries: readonly Principal[], pointer: string, note: Note): Set<number> {
   return new Set(
     entries.flatMap((entry, i) => {
-      const user = find_user(entry);
-      if (user === undefined) note(`${pointer}/${i}`, `there is no user "${entry}"`);
-      return user === undefined ? [] : [user.uid];
+      const uid = as_id(entry) ?? find_user(entry)?.uid;
+      if (uid === undefined) note(`${pointer}/${i}`, `there is no user "${entry}"`);
+      return uid ?? [];
     }),
   );
 }
@@ -57,9 +58,9 @@ export function read_users(entries: readonly Principal[], pointer: string, note:
 export function read_groups(entries: readonly Principal[], pointer: string, note: Note): Set<number> {
   return new Set(
     entries.flatMap((entry, i) => {
-      const group = find_group(entry);
-      if (group === undefined) note(`${pointer}/${i}`, `there is no group "${entry}"`);
-      return group === undefined ? [] : [group.gid];
+      const gid = as_id(entry) ?? find_group(entry)?.gid;
+      if (gid === undefined) note(`${pointer}/${i}`, `there is no group "${entry}"`);
+      return gid ?? [];
     }),
   );
 }

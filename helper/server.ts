@@ -8,7 +8,7 @@ import { READABLE, unwatch, watch } from "../shared/poll.js";
 import { type Limits, MAX_LINE_BYTES } from "../shared/protocol.js";
 import { type Account, Accounts, take_tokens } from "./account.js";
 import { describe_socket } from "./address.js";
-import { type AuditLog, MAX_OWED } from "./audit.js";
+import { MAX_OWED } from "./audit.js";
 import { type Call, error_response, make_dispatcher } from "./calls.js";
 import type { Config } from "./config.js";
 import { Connection, type ConnectionEvents, type Exchange } from "./connection.js";
@@ -18,7 +18,7 @@ import { LeaseTable } from "./leases.js";
 import { is_operator, make_handlers, type World } from "./methods.js";
 import { MAX_GROUPS, read_peer } from "./peer.js";
 import type { Peer } from "./policy.js";
-import { Turn } from "./turn.js";
+import { type Recorder, Turn } from "./turn.js";
 
 /** Connections accepted in one turn, so that a crowd of new ones does not keep the others waiting. */
 const ACCEPT_AT_ONCE = 64;
@@ -33,12 +33,11 @@ const BYTES_A_TOKEN = 4096;
 /** Milliseconds that replies get to leave when the helper stops. */
 const STOP_TIMEOUT_MS = 1000;
 
-/** What accept says when nobody is waiting, or not any more. */
-const NOBODY_THERE = new Set([-constants.errno.EAGAIN, -constants.errno.ECONNABORTED, -constants.errno.EINTR]);
+const { EAGAIN, ECONNABORTED, EINTR } = constants.errno;
 
 export class Server implements ConnectionEvents {
   readonly #listener: number;
-  readonly #audit: AuditLog;
+  readonly #audit: Recorder;
   readonly #log: Logger;
   readonly #turn: Turn;
   readonly #world: World;
@@ -53,7 +52,7 @@ export class Server implements ConnectionEvents {
   #on_quiet: (() => void) | undefined;
 
   /** @param listener descriptor of the control socket. @param store keeps leases over the death of this process */
-  constructor(listener: number, config: Config, audit: AuditLog, log: Logger, store?: LeaseStore) {
+  constructor(listener: number, config: Config, audit: Recorder, log: Logger, store?: LeaseStore) {
     this.#listener = listener;
     this.#store = store;
     this.leases = new LeaseTable((lease, reason) => {
@@ -114,16 +113,17 @@ export class Server implements ConnectionEvents {
     for (let i = 0; i < ACCEPT_AT_ONCE; i++) {
       const fd = native().acceptUnix(this.#listener);
       if (fd >= 0) this.#welcome(fd);
-      else if (NOBODY_THERE.has(fd)) return;
-      else {
-        // Out of descriptors: they wait in the kernel's queue.
-        this.#accepting = false;
-        unwatch(this.#listener);
-        setTimeout(() => this.#accept_again(), ACCEPT_RETRY_MS).unref();
-        this.#log.warn({ reason: errno_name(fd) }, "cannot accept; tries again soon");
-        return;
-      }
+      else if (fd === -EAGAIN || fd === -ECONNABORTED || fd === -EINTR) return;
+      else return this.#accept_later(fd);
     }
+  }
+
+  /** Out of descriptors: they wait in the kernel's queue. */
+  #accept_later(error: number): void {
+    this.#accepting = false;
+    unwatch(this.#listener);
+    setTimeout(() => this.#accept_again(), ACCEPT_RETRY_MS).unref();
+    this.#log.warn({ reason: errno_name(error) }, "cannot accept; tries again soon");
   }
 
   #welcome(fd: number): void {
@@ -155,17 +155,13 @@ export class Server implements ConnectionEvents {
     if (this.#audit.owed >= MAX_OWED)
       return refusal("EIO", "the audit log cannot be written, and no more can be remembered; an admin frees its disk");
     if (peer.groups.length > MAX_GROUPS)
-      return refusal("EDQUOT", `uid ${account.uid} is in more than ${MAX_GROUPS} groups`, {
-        limit: "groups",
-        max: MAX_GROUPS,
-      });
+      return refusal("EDQUOT", `uid ${account.uid} is in more than ${MAX_GROUPS} groups`, { limit: "groups", max: MAX_GROUPS });
     if (account.connections >= limits.connectionsPerUid) return over("connectionsPerUid", `uid ${account.uid} has`);
     const reserve = is_operator(this.#world.config, peer) ? OPERATOR_RESERVE : 0;
     if (this.#connections.size >= limits.connections + reserve) return over("connections", "the helper has");
     const retryAfterMs = take_tokens(account, limits);
-    return retryAfterMs > 0
-      ? refusal("EAGAIN", `uid ${account.uid} connects too often; wait ${retryAfterMs} ms`, { retryAfterMs })
-      : undefined;
+    if (retryAfterMs === 0) return undefined;
+    return refusal("EAGAIN", `uid ${account.uid} connects too often; wait ${retryAfterMs} ms`, { retryAfterMs });
   }
 
   /** Says why and closes. Recorded once in a while for each user, so that turning away cannot be made to fill the disk. */
@@ -191,10 +187,8 @@ export class Server implements ConnectionEvents {
 
   on_line(connection: Connection, line: Buffer | "too long"): void {
     const { batch, elements } = line === "too long" ? TOO_LONG : read_message(line);
-    const calls = elements.map((): Call => {
-      const { peer, number } = connection;
-      return { caller: connection, record: { event: "call", peer, conn: number }, response: undefined };
-    });
+    const { peer, number: conn } = connection;
+    const calls = elements.map((): Call => ({ caller: connection, record: { event: "call", peer, conn }, response: undefined }));
     const exchange: Exchange = { batch, calls, ready: false };
     const bytes = line === "too long" ? MAX_LINE_BYTES : line.length;
     if (bytes > BYTES_A_TOKEN) take_tokens(connection.account, this.#world.config.limits, Math.floor(bytes / BYTES_A_TOKEN));

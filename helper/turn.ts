@@ -11,8 +11,11 @@ import type { Connection, Exchange } from "./connection.js";
 /** Milliseconds until records that are owed are tried again. */
 const RETRY_MS = 1000;
 
+/** What is asked of the audit log. */
+export type Recorder = Pick<AuditLog, "stage" | "write" | "commit" | "owed" | "seq" | "nextSeq">;
+
 export class Turn {
-  readonly #audit: AuditLog;
+  readonly #audit: Recorder;
   readonly #log: Logger;
   readonly #on_answered: () => void;
   #answered: { connection: Connection; exchange: Exchange }[] = [];
@@ -23,7 +26,7 @@ export class Turn {
   #retry: NodeJS.Timeout | undefined;
 
   /** @param on_answered called after replies have been handed to their connections */
-  constructor(audit: AuditLog, log: Logger, on_answered: () => void) {
+  constructor(audit: Recorder, log: Logger, on_answered: () => void) {
     this.#audit = audit;
     this.#log = log;
     this.#on_answered = on_answered;

@@ -17,12 +17,12 @@ export interface Head {
 /** Ends a line: `body` is the object without `hash`. Returns the line without newline, and its hash. */
 export function seal(body: string): { line: string; hash: string } {
   const digest = hash("sha256", body, "hex");
-  return { line: `${body.slice(0, -1)},"hash":"${digest}"}`, hash: digest };
+  return { line: body.slice(0, -1) + tail(digest), hash: digest };
 }
 
-/** How a line ends: `,"hash":"` and 64 hex digits and `"}`. */
-const TAIL_BYTES = 75;
-const TAIL = /^,"hash":"([0-9a-f]{64})"\}$/;
+/** How a line ends. */
+const tail = (digest: string) => `,"hash":"${digest}"}`;
+const TAIL_BYTES = tail(FIRST_PREV).length;
 const BRACE = Buffer.from("}");
 
 /**
@@ -30,10 +30,10 @@ const BRACE = Buffer.from("}");
  * @returns undefined if it is not a line that `seal` made, whole and unchanged
  */
 export function unseal(line: Buffer): (Head & { prev: string; record: Record<string, unknown> }) | undefined {
-  const digest = TAIL.exec(line.toString("latin1", Math.max(0, line.length - TAIL_BYTES)))?.[1];
-  if (digest === undefined) return undefined;
+  if (line.length < TAIL_BYTES) return undefined;
   const body = Buffer.concat([line.subarray(0, -TAIL_BYTES), BRACE]);
-  if (hash("sha256", body, "hex") !== digest) return undefined;
+  const digest = hash("sha256", body, "hex");
+  if (line.toString("latin1", line.length - TAIL_BYTES) !== tail(digest)) return undefined;
   try {
     const record = JSON.parse(body.toString()) as Record<string, unknown>;
     if (typeof record["seq"] !== "number" || typeof record["prev"] !== "string") return undefined;

@@ -50,6 +50,9 @@ const rule = {
   required: ["name", "ports", "users", "groups", "protocols", "addresses", "maxSockets", "maxHoldSeconds", "reusePort", "share"],
   additionalProperties: false,
 } as const;
+
+export { principal as PRINCIPAL_SCHEMA, rule as RULE_SCHEMA };
+
 const rules = { type: "array", items: rule, description: "Tried in order; the first that matches decides." } as const;
 const $schema = { type: "string" } as const;
 

@@ -1,5 +1,5 @@
 /**
- * The addon's loader and its types. It is looked for beside this file and nowhere else: no environment variable, no search.
+ * The addon's loader and its types. It is looked for in shared/ and nowhere else: no environment variable, no search.
  * A call's result is a number >= 0, or -errno (`os.constants.errno`). The calls themselves are described in native/*.c.
  */
 import { createRequire } from "node:module";
@@ -34,7 +34,7 @@ export const MAX_FDS = 253;
 /** @throws Error that says how to build it */
 function load_native(): Native {
   try {
-    return createRequire(import.meta.url)("./native/lowport.node") as Native;
+    return createRequire(import.meta.url)("../shared/native/lowport.node") as Native;
   } catch (error) {
     throw new Error(
       `lowport: its addon cannot be loaded (${message_of(error)}). ` +

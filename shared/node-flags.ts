@@ -3,4 +3,6 @@ export const NODE_FLAGS: readonly string[] = [
   "--disallow-code-generation-from-strings",
   "--disable-proto=throw",
   "--inspect-publish-uid=stderr",
+  "--v8-pool-size=1",
+  "--max-semi-space-size=4",
 ];

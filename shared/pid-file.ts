@@ -61,7 +61,7 @@ export function is_helper(pid: number): boolean {
   const words = read_proc(pid, "cmdline")?.split("\0");
   if (words === undefined) return true; // hidden from this user (hidepid, proc(5)): then it is believed
   // One that has ended and is not reaped has none.
-  if (!words.some((word) => /(^|\/)(helper\/main\.js|lowportd)$/.test(word))) return false;
+  if (!words.some((word) => /(^|\/)(helper\/main\.cjs|lowportd)$/.test(word))) return false;
   const ids = /^Uid:\s+(.*)$/m.exec(read_proc(pid, "status") ?? "")?.[1]?.split(/\s+/);
   const config = read_plain_config(config_of(words));
   const uid = config === undefined ? undefined : find_uid(config.user);

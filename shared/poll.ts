@@ -9,7 +9,8 @@ export const HANG_UP = 0x010 | 0x008;
 /** Called with the epoll mask that is set. */
 export type Ready = (mask: number) => void;
 
-const watched = new Map<number, Ready>();
+/** By descriptor. */
+const watched: (Ready | undefined)[] = [];
 let events: Int32Array | undefined;
 
 function on_ready(count: number): void {
@@ -17,7 +18,7 @@ function on_ready(count: number): void {
   for (let i = 0; i < count; i++) {
     // A descriptor closed earlier in this turn may stand here still; its number may even be another's by now, who then
     // reads and gets EAGAIN.
-    watched.get(events[2 * i] as number)?.(events[2 * i + 1] as number);
+    watched[events[2 * i] as number]?.(events[2 * i + 1] as number);
   }
 }
 
@@ -27,12 +28,14 @@ export function watch(fd: number, mask: number, ready: Ready): void {
   // Where the mask is empty the kernel goes on reporting errors and hang-up: EPOLLERR is always in.
   const result = native().pollWatch(fd, mask | 0x008);
   if (result < 0) throw Object.assign(new Error(`epoll_ctl on descriptor ${fd}: errno ${-result}`), { errno: result });
-  watched.set(fd, ready);
+  watched[fd] = ready;
 }
 
 /** Forgets `fd`; to be called before it is closed. */
 export function unwatch(fd: number): void {
-  if (watched.delete(fd)) native().pollWatch(fd, 0);
+  if (watched[fd] === undefined) return;
+  watched[fd] = undefined;
+  native().pollWatch(fd, 0);
 }
 
 /** Whether watched descriptors keep the process alive; they do until this says otherwise. */

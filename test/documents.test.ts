@@ -95,7 +95,7 @@ test("lowport(1): each command with its options, and each option described", () 
 });
 
 test("--help of lowportd: each command with its options", () => {
-  const { stdout } = spawnSync(process.execPath, [join(DIST, "helper/main.js"), "--help"], { encoding: "utf8" });
+  const { stdout } = spawnSync(process.execPath, [join(DIST, "helper/main.cjs"), "--help"], { encoding: "utf8" });
   const found: Record<string, string[]> = {};
   for (const [, command = "", rest = ""] of stdout.matchAll(/^ {2}lowportd (?:\[?([a-z-]+)\]?)(.*)$/gm))
     found[command] = sorted([
@@ -159,7 +159,7 @@ test("lowport.json(5): each member of the schema, and the limits as they are", (
 });
 
 test("lowportd(8): each check of the doctor's", () => {
-  const { stdout } = spawnSync(process.execPath, [join(DIST, "helper/main.js"), "doctor", "--json"], { encoding: "utf8" });
+  const { stdout } = spawnSync(process.execPath, [join(DIST, "helper/main.cjs"), "doctor", "--json"], { encoding: "utf8" });
   const checks = (JSON.parse(stdout) as { check: string }[]).map(({ check }) => check);
   assert.ok(checks.length > 10);
   const section = /^\.It Cm doctor\n([\s\S]*?)^\.It /m.exec(read("helper/man/lowportd.8"))?.[1] ?? "";

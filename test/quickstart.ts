@@ -145,10 +145,16 @@ async function main(): Promise<void> {
   const node = node_for_all();
 
   say(`1. root starts the helper, with one rule: ${JSON.stringify(rules[0])}`);
-  const flags = ["--disallow-code-generation-from-strings", "--disable-proto=throw", "--inspect-publish-uid=stderr"];
+  const flags = [
+    "--disallow-code-generation-from-strings",
+    "--disable-proto=throw",
+    "--inspect-publish-uid=stderr",
+    "--v8-pool-size=1",
+    "--max-semi-space-size=4",
+  ];
   const helper = await start(
     process.execPath,
-    [...flags, join(REPOSITORY, "dist/helper/main.js"), "--config", config],
+    [...flags, join(REPOSITORY, "dist/helper/main.cjs"), "--config", config],
     /"msg":"ready"/,
   );
   if (helper.child.exitCode !== null) throw new Error(`the helper did not start:\n${helper.lines.join("\n")}`);

@@ -2,7 +2,7 @@
  * Does all the set-up a task needs (dependencies, build), then runs it; so that one command is enough on a fresh machine.
  * Plain JavaScript with nothing but Node, because it runs before anything is installed.
  *
- *   node test/setup.mjs test | test:unit | test:matrix | test:sanitize | coverage | quickstart   [arguments of the task]
+ *   node test/setup.mjs test | test:unit | test:matrix | test:sanitize | coverage | quickstart | bench   [arguments of the task]
  */
 import { spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
@@ -152,6 +152,7 @@ const tasks = {
   "test:matrix": () => run(process.execPath, ["dist/test/matrix.js", ...args]),
   "test:sanitize": () => run("sh", ["test/sanitize.sh", ...args]),
   quickstart: () => run(process.execPath, ["dist/test/quickstart.js", ...args]),
+  bench: () => run(process.execPath, ["dist/test/bench/bench.js", ...args]),
   coverage: () => {
     rmSync("coverage", { recursive: true, force: true });
     mkdirSync("coverage/tmp", { recursive: true });
@@ -162,6 +163,7 @@ const tasks = {
       "--include=dist/shared/**",
       "--exclude=dist/shared/generated/**",
       "--exclude=dist/shared/generate.js",
+      "--exclude=dist/shared/bundle.js",
     ];
     const report = [
       "--temp-directory=coverage/tmp",

@@ -3,7 +3,8 @@
  * command does not take is a usage error, so that a misspelt or misplaced one never passes for done.
  */
 import { parseArgs } from "node:util";
-import { type Client, connect } from "../index.js";
+import type { Client } from "../client.js";
+import { connect } from "../connect.js";
 
 /** An option as parseArgs (node:util) takes it, and as --help tells it. */
 export interface Option {

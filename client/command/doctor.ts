@@ -16,7 +16,7 @@ export const command = define({
   examples: [["sudo lowport doctor", "all checks"]],
   async run(words, { config, json }) {
     take_words(words, 0, 0);
-    const helper = fileURLToPath(new URL("../../helper/main.js", import.meta.url));
+    const helper = fileURLToPath(new URL("../../helper/main.cjs", import.meta.url));
     const options = [...(json === true ? ["--json"] : []), ...(config === undefined ? [] : ["--config", config])];
     // It may not be started with a stranger's environment.
     const env = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };

@@ -126,7 +126,7 @@ export async function start_daemon(args: readonly string[]): Promise<never> {
   const { socket } = step(EXIT.config, file, () => load_first_config(file));
   const pid_file = pidFile === undefined ? pid_file_of(socket.path) : resolve(pidFile);
   const flags = NODE_FLAGS.filter((flag) => !process.execArgv.includes(flag));
-  const main = fileURLToPath(new URL("../main.js", import.meta.url));
+  const main = fileURLToPath(new URL("../main.cjs", import.meta.url));
   const run = ["run", "--config", file, "--pid-file", pid_file, "--ready-fd", String(READY_FD), "--syslog"];
   const started = await launch([process.execPath, ...process.execArgv, ...flags, main, ...run]);
   if ("pid" in started) process.exit(EXIT.ok);

@@ -76,7 +76,7 @@ export async function examine(file: string): Promise<Finding[]> {
 
   const program = await run_check("program", () =>
     release === undefined
-      ? check_loose_program([process.execPath, join(PROGRAM, "dist/helper/main.js")])
+      ? check_loose_program([process.execPath, join(PROGRAM, "dist/helper/main.cjs")])
       : check_release(release),
   );
   const sound = release === undefined || program.every(({ state }) => state === "ok");

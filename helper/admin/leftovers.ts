@@ -17,7 +17,7 @@ function is_leftover(pid: string): boolean {
     const program = readlinkSync(`/proc/${pid}/exe`);
     const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
     if (program.startsWith(`${LIBRARY}/`))
-      return words.some((word, i) => word.endsWith("/helper/main.js") && words[i + 1] === "run");
+      return words.some((word, i) => word.endsWith("/helper/main.cjs") && words[i + 1] === "run");
     const is_root = /^Uid:\s+0\s/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
     return is_root && basename(program) === "supervise-daemon" && words[1] === "lowport";
   } catch {

@@ -24,7 +24,7 @@ export function npm_programs(prefixes: readonly string[] = PREFIXES): string[] {
 /** Where npm's link at that path of a command leads, if npm has made one. */
 export function by_npm(command: string): string | undefined {
   const program = join(dirname(dirname(command)), "lib/node_modules/lowport");
-  const file = { lowport: "dist/client/lowport.sh", lowportd: "dist/helper/main.js" }[basename(command)];
+  const file = { lowport: "dist/client/lowport.sh", lowportd: "dist/helper/main.cjs" }[basename(command)];
   const found = file !== undefined && basename(dirname(command)) === "bin" && existsSync(join(program, file));
   return found ? join("../lib/node_modules/lowport", file) : undefined;
 }
@@ -33,7 +33,7 @@ export function by_npm(command: string): string | undefined {
 export const is_installed = (program = PROGRAM): boolean => program.startsWith(`${LIBRARY}/`);
 
 /** The command by which a program is installed. */
-export const install_command = (node: string, program: string): string => `sudo ${node} ${program}/dist/helper/main.js install`;
+export const install_command = (node: string, program: string): string => `sudo ${node} ${program}/dist/helper/main.cjs install`;
 
 /** @returns whether the program there is other than these sources, and if that cannot be said, why */
 function is_other(node: string, program: string, sources: readonly Source[]): boolean | string {

@@ -21,7 +21,7 @@ export function missing_members(allowed: readonly Allowed[], group: string): str
 }
 
 /** A new one that npm has installed. */
-const BY_NPM = 'sudo "$(npm root --global)/lowport/dist/helper/main.js" install';
+const BY_NPM = 'sudo "$(npm root --global)/lowport/dist/helper/main.cjs" install';
 
 /** How the next upgrade begins: by the new program's own path, because sudo finds the installed one first. */
 function how_to_upgrade(): string {

@@ -83,7 +83,7 @@ function wanted_files(init: Init, settings: Settings, sysusers: boolean, hardene
 }
 
 /** What npm makes of the package's commands. */
-const BY_NPM = /\/node_modules\/lowport\/dist\/(client\/lowport|client\/cli|helper\/main)\.(js|sh)$/;
+const BY_NPM = /\/node_modules\/lowport\/dist\/(client\/lowport|client\/cli|helper\/main)\.(c?js|sh)$/;
 
 /** A link of the same name that npm has made, or an install, may be replaced. */
 function is_ours(path: string, to: string): boolean {

@@ -126,7 +126,7 @@ export function try_release(name: string, config: string): Change {
       await must_run(
         join(folder, "node"),
         ...NODE_FLAGS,
-        join(folder, "dist/helper/main.js"),
+        join(folder, "dist/helper/main.cjs"),
         "check-config",
         "--config",
         config,

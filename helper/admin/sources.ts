@@ -30,8 +30,8 @@ const CURE =
   "What root runs must be root's alone. Install with a Node and a lowport that are: Node from your distribution or nodejs.org, then " +
   "`sudo npm install --global --allow-scripts=posix lowport` and `sudo lowportd install`";
 
-/** Packages that only the build needs. */
-const NOT_AT_RUN_TIME = new Set(["ajv", "nan"]);
+/** Packages that only the build needs; pino is in main.cjs then. */
+const NOT_AT_RUN_TIME = new Set(["ajv", "nan", "pino"]);
 /** Folders and files of packages that nothing loads. */
 const NOT_LOADED = new Set(["node_modules", "test", "benchmarks", "docs", "examples", "fixtures", "scripts", "types", ".github"]);
 const NOT_LOADED_FILE = /(^|\/)((test|bench|benchmark|example|eslint\.config)\.js|tsconfig\.json)$/;
@@ -41,9 +41,9 @@ const PARTS: readonly (readonly [string, RegExp])[] = [
   ["package.json", /./],
   ["LICENSE", /./],
   ["shared/PROTOCOL.md", /./],
-  ["dist/helper", /\.js$/],
+  ["dist/helper", /(?<!\/helper\/main)\.c?js$|main\.cjs$/],
   ["dist/client", /\.(js|sh|node)$/],
-  ["dist/shared", /(?<!\/generate)\.(js|json|node)$/],
+  ["dist/shared", /(?<!\/(generate|bundle))\.(js|json|node)$/],
   ["shared/generated", /\.json$/],
   ["helper/service", /./],
   ["helper/man", /./],
@@ -108,7 +108,7 @@ function files_of_package(name: string, folder: string): string[] {
 
 /** The commands: by absolute path, so that what PATH holds decides nothing. */
 const LOWPORTD = `#!/bin/sh
-exec ${LIBRARY}/current/node ${NODE_FLAGS.join(" ")} ${LIBRARY}/current/dist/helper/main.js "$@"
+exec ${LIBRARY}/current/node ${NODE_FLAGS.join(" ")} ${LIBRARY}/current/dist/helper/main.cjs "$@"
 `;
 /** As client/lowport.sh. */
 const LOWPORT = `#!/bin/sh

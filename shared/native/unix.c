@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 /* openUnix(path, backlog) -> fd, connected to `path`, or with a backlog above 0 bound to it and listening; below 0 a datagram
- * socket, where a leading @ is the abstract namespace (sd_notify(3)). Never blocks: -EAGAIN when the queue there is full. */
+ * socket (sd_notify(3)). A leading @ is the abstract namespace (unix(7)). Never blocks: -EAGAIN when the queue there is full. */
 napi_value open_unix(napi_env env, napi_callback_info info) {
     int32_t backlog;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -16,7 +16,7 @@ napi_value open_unix(napi_env env, napi_callback_info info) {
     if (!get_args(env, info, "si", address.sun_path, sizeof address.sun_path, &backlog))
         return NULL;
     socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(address.sun_path));
-    if (backlog < 0 && address.sun_path[0] == '@')
+    if (address.sun_path[0] == '@')
         address.sun_path[0] = '\0';
     int fd = socket(AF_UNIX, (backlog < 0 ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd >= 0 && (backlog > 0 ? bind(fd, name, length) < 0 || listen(fd, backlog) < 0 : connect(fd, name, length) < 0)) {

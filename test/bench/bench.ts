@@ -20,7 +20,7 @@ import type { Context } from "./peers/beside.js";
 import { data_plane } from "./peers/data-plane.js";
 import { each_listen } from "./peers/each-listen.js";
 import { fresh_program } from "./peers/fresh-program.js";
-import { table } from "./report.js";
+import { HEADER, notes, section } from "./report.js";
 import { first_request, memory_use, start_to_ready } from "./start.js";
 
 const COMPARISONS: Readonly<Record<string, (context: Context) => Comparison | Promise<Comparison>>> = {
@@ -74,13 +74,14 @@ const say = (text: string) => {
 };
 const context = { quick: options.quick };
 const line = `lowport ${VERSION}; ${machine()}`;
-say(`${line}${options.quick ? "; --quick: few samples, so trust no figure to ten percent" : ""}\n`);
+say(`${line}${options.quick ? "; --quick: few samples, so trust no figure to ten percent" : ""}\n\n${HEADER}`);
 const results: Result[] = [];
 for (const [name, make] of Object.entries(COMPARISONS)) {
   if (options.only.length > 0 && !options.only.includes(name)) continue;
   const result = await run_comparison(await make(context), options.quick ? QUICK_ROUNDS : ROUNDS);
   results.push(result);
-  say(table(result));
+  say(section(result));
 }
+say(`\nMedians over rounds in turn; the ratio is to the first of each group, round by round.\n\n${notes(results)}`);
 if (options.json) process.stdout.write(`${JSON.stringify({ machine: line, quick: options.quick, results }, null, 2)}\n`);
 process.exit(0);

@@ -57,7 +57,10 @@ export interface Row {
 }
 
 export interface Verdict {
-  readonly target: string;
+  /** The contender that it is about. */
+  readonly of: string;
+  /** Such as "at most 1.25", of what, and for which figure. */
+  readonly bound: string;
   readonly reached: number;
   readonly met: boolean;
 }
@@ -96,9 +99,11 @@ function judge(target: Target, comparison: Comparison, figures: ReadonlyMap<stri
   const theirs = figures.get(to);
   if (mine === undefined || theirs === undefined) return undefined;
   const reached = median(mine.map((figure, i) => (figure[what] ?? Number.NaN) / (theirs[i]?.p50 ?? Number.NaN)));
-  const bound = most === undefined ? `at least ${least}` : `at most ${most}`;
   const met = most === undefined ? reached >= (least ?? 0) : reached <= most;
-  return { target: `${of}${what === "p99" ? " (p99)" : ""} ${bound} of ${to}${what === "p99" ? " (p50)" : ""}`, reached, met };
+  const what_of =
+    what === "p99" ? ["p99 ", to === of ? " of its median" : ` of ${to}`] : ["", to === comparison.baseline ? "" : ` of ${to}`];
+  const bound = `${what_of[0]}${most === undefined ? `at least ${least}` : `at most ${most}`}${what_of[1]}`;
+  return { of, bound, reached, met };
 }
 
 /** Runs a comparison: one round each that does not count, then `rounds` in turn. */

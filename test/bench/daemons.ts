@@ -1,7 +1,7 @@
 /** The daemons that are measured: lowport as it ships, in several states, and the same work in C. */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chownSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chownSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
@@ -71,7 +71,7 @@ export function lowport_command(name: string, state: State): { command: string[]
   const config = configure(name, socket, log, state);
   state.fill_log?.(log);
   const { flags = NODE_FLAGS } = state;
-  const main = join(REPOSITORY, "dist/helper/main.js");
+  const main = join(REPOSITORY, "dist/helper/main.cjs");
   return { command: pinned(CPU, process.execPath, ...flags, main, "run", "--config", config, "--ready-fd", "3"), socket, log };
 }
 
@@ -108,11 +108,10 @@ export async function start_reference(ends: Ends, name: string, durability: "wri
   const program = compile("reference", "-ldl");
   const log = join(folder_of(name), "audit.log");
   const socket = `${FOLDER}/${name}.sock`;
+  rmSync(socket, { force: true });
   const child = await start_ready(["sh", "-c", 'exec "$@" >&3', "sh", ...pinned(CPU, program, socket, log, durability)]);
   ends.after(() => kill(child));
-  const daemon = { name, socket, log, process: child };
-  await load(daemon, "warm", WARM_UP);
-  return daemon;
+  return { name, socket, log, process: child };
 }
 
 let program: string | undefined;

@@ -29,7 +29,7 @@ export function pinned(cpu: number, ...command: string[]): string[] {
 /** One line about this machine. */
 export function machine(): string {
   const gib = (totalmem() / 2 ** 30).toFixed(0);
-  return `${cpus()[0]?.model.trim()}, ${allowed.length} CPUs, ${gib} GiB, Linux ${release()}, Node ${process.versions.node}`;
+  return `${cpus()[0]?.model.trim()}, ${allowed.length} CPUs, ${gib} GiB, Linux ${release().split("-")[0]}, Node ${process.versions.node}`;
 }
 
 /** Whether a program is in PATH. */

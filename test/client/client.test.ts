@@ -5,7 +5,8 @@
 import assert from "node:assert/strict";
 import { closeSync, fstatSync } from "node:fs";
 import { type TestContext, test } from "node:test";
-import { Client, type LowportError } from "../../client/index.js";
+import { Client } from "../../client/client.js";
+import type { LowportError } from "../../client/errors.js";
 import { count_fds, type FakeHelper, type Guest, granted, start_fake } from "./fake-helper.js";
 
 type Ask = (client: Client) => Promise<unknown>;

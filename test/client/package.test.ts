@@ -58,7 +58,7 @@ test("the package holds what it runs with and nothing else", () => {
     "dist/client/node-flags.sh",
     "dist/client/exec/supervisor.js",
     "dist/client/native/exec.node",
-    "dist/helper/main.js",
+    "dist/helper/main.cjs",
     "dist/shared/native/lowport.node",
     "dist/shared/generated/params.js",
     "shared/generated/config.schema.json",
@@ -115,7 +115,7 @@ for (const flag of ["--import", "--require"])
 
 test("nothing but what it exports can be imported", { skip }, () => {
   const text = `const results = [];
-    for (const path of ["lowport/dist/helper/main.js", "lowport/dist/shared/native.js"])
+    for (const path of ["lowport/dist/helper/main.cjs", "lowport/dist/shared/native.js"])
       results.push(await import(path).catch(({ code }) => code));
     const { default: schema } = await import("lowport/config.schema.json", { with: { type: "json" } });
     console.log(JSON.stringify([...results, schema.type]));`;

@@ -20,7 +20,7 @@ function process_with(t: TestContext, word: string): number {
   return child.pid as number;
 }
 
-for (const word of ["/usr/local/lib/lowport/current/dist/helper/main.js", "dist/helper/main.js", "/usr/local/sbin/lowportd"])
+for (const word of ["/usr/local/lib/lowport/current/dist/helper/main.cjs", "dist/helper/main.cjs", "/usr/local/sbin/lowportd"])
   test(`a process with ${word} in its command line is a helper`, (t) => {
     const pid = process_with(t, word);
     assert.equal(is_helper(pid), true);
@@ -28,7 +28,7 @@ for (const word of ["/usr/local/lib/lowport/current/dist/helper/main.js", "dist/
     assert.deepEqual(read_pid_file(file), { path: file, pid, alive: true });
   });
 
-for (const word of ["/srv/other/main.js", "notlowportd", "/usr/bin/lowportd.bak", "helper/main.json"])
+for (const word of ["/srv/other/main.js", "notlowportd", "/usr/bin/lowportd.bak", "helper/main.cjson"])
   test(`a process with ${word} in its command line is none`, (t) => assert.equal(is_helper(process_with(t, word)), false));
 
 test("a process of another user than the configuration names is none, whatever its command line", {

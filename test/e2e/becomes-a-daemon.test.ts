@@ -40,7 +40,7 @@ const PID_FILE = "/run/lowport/lowport.pid";
 const SOCKET = "/run/lowport/lowport.sock";
 /** Of the launcher; the helper gets a clean environment. */
 const COVERAGE = process.env["NODE_V8_COVERAGE"] === undefined ? {} : { NODE_V8_COVERAGE: process.env["NODE_V8_COVERAGE"] };
-const MAIN = join(REPOSITORY, "dist/helper/main.js");
+const MAIN = join(REPOSITORY, "dist/helper/main.cjs");
 
 /**
  * Starts a command as badly as can be: on a terminal, with descriptors, an ignored and a blocked signal, another folder
@@ -125,7 +125,8 @@ test("SysV 1: no descriptor comes with it but 0, 1 and 2", async (t) => {
   const { pid } = await start_daemon(t);
   const more = links_of(pid).filter(([fd]) => fd > 2);
   const files = new Set(more.map(([, link]) => link).filter((link) => link.startsWith("/")));
-  assert.deepEqual([...files].toSorted(), ["/dev/null", "/run/lowport/lowport.sock.lock", AUDIT]);
+  files.delete("/dev/null"); // some versions of Node have it open
+  assert.deepEqual([...files].toSorted(), ["/run/lowport/lowport.sock.lock", AUDIT]);
   const of_kind = (kind: string) => more.map(([, link]) => link).filter((link) => link.startsWith(`${kind}:`));
   assert.equal(of_kind("socket").length, 1, "the control socket");
   const pipes = of_kind("pipe");

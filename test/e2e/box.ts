@@ -86,7 +86,7 @@ const readable = (path: string) => {
 };
 
 function furnish_repository(): void {
-  const needed = ["", "dist", "dist/helper/main.js", "node_modules", "node_modules/pino", "package.json"];
+  const needed = ["", "dist", "dist/helper/main.cjs", "node_modules", "node_modules/pino", "package.json"];
   const coverage = process.env["NODE_V8_COVERAGE"];
   const inside = coverage?.startsWith(`${REPOSITORY}/`) === true ? coverage : undefined;
   if (needed.every((name) => readable(join(REPOSITORY, name)))) {

@@ -112,14 +112,14 @@ test("the installed lowportd does not install itself where npm has a new one, an
   const npm = "/usr/local/lib/node_modules/lowport";
   await copy_checkout(box, npm);
   t.after(() => box.do(["sh", "-c", `rm -r ${npm}; rmdir --ignore-fail-on-non-empty "$(dirname ${npm})"`]));
-  await box.do(["sh", "-c", `printf '\\n// a new one' >>${npm}/dist/helper/main.js`]);
+  await box.do(["sh", "-c", `printf '\\n// a new one' >>${npm}/dist/helper/main.cjs`]);
   const { pid } = await status(box);
   const { code, stderr } = await box.run(["/usr/local/sbin/lowportd", "install"]);
   assert.equal(code, 78, stderr);
-  const command = /sudo (\S+ \S+\/dist\/helper\/main\.js install)/.exec(stderr)?.[1]?.split(" ") ?? [];
+  const command = /sudo (\S+ \S+\/dist\/helper\/main\.cjs install)/.exec(stderr)?.[1]?.split(" ") ?? [];
   assert.match(await box.do(command), /up to date/);
   assert.notEqual((await status(box)).pid, pid);
-  assert.match(await box.do(["tail", "-n", "1", "/usr/local/lib/lowport/current/dist/helper/main.js"]), /a new one/);
+  assert.match(await box.do(["tail", "-n", "1", "/usr/local/lib/lowport/current/dist/helper/main.cjs"]), /a new one/);
   assert.equal((await lowportd(box, ["install"])).code, 0, "and back");
 });
 

@@ -131,7 +131,7 @@ test("restart and reload with a broken configuration say why, and the helper tha
 
 test("a stranger's process that looks like a helper does not stand for it", async (t) => {
   await box.do(["kill", "-KILL", String(helper_pid(box))]);
-  const looks = ["-e", "console.log(process.pid); setInterval(() => {}, 1e6)", `${LIBRARY}/current/dist/helper/main.js`, "run"];
+  const looks = ["-e", "console.log(process.pid); setInterval(() => {}, 1e6)", `${LIBRARY}/current/dist/helper/main.cjs`, "run"];
   const other = box.spawn([`${LIBRARY}/current/node`, ...looks, "--config", "/etc/lowport/lowport.json"], { user: "alice" });
   t.after(() => other.kill("SIGKILL"));
   const pid = await new Promise<string>((resolve) => other.stdout?.once("data", (text: Buffer) => resolve(String(text).trim())));

@@ -17,13 +17,13 @@ const before = list_disk(box);
 
 /** Starts an install and ends it when it has said so many lines. */
 async function interrupt(lines: number, signal: string): Promise<number | null> {
-  const child = box.spawn([NODE, `${CHECKOUT}/dist/helper/main.js`, ...INSTALL]);
+  const child = box.spawn([NODE, `${CHECKOUT}/dist/helper/main.cjs`, ...INSTALL]);
   let code: number | null | undefined;
   child.on("close", (ended) => (code = ended));
   let said = 0;
   let sent: Promise<unknown> | undefined;
   createInterface({ input: child.stdout as NodeJS.ReadableStream }).on("line", () => {
-    if (++said === lines) sent = box.run(["pkill", `-${signal}`, "-f", "dist/helper/main.js install"]);
+    if (++said === lines) sent = box.run(["pkill", `-${signal}`, "-f", "dist/helper/main.cjs install"]);
   });
   await until("it ends", () => code !== undefined);
   await sent;
@@ -50,10 +50,10 @@ for (const [i, lines] of [1, 5, 9, 11, 13, 18, 25, 28].entries()) {
 }
 
 test("an install whose output nobody reads any more is not left half-way", async () => {
-  const main = `${CHECKOUT}/dist/helper/main.js`;
+  const main = `${CHECKOUT}/dist/helper/main.cjs`;
   for (const how of ['"$@" | :', '"$@" | head -n 1 >/dev/null', '"$@" >&- 2>&- <&-', '"$@" >/dev/full 2>&1']) {
     await box.run(["sh", "-c", how, "sh", NODE, main, ...INSTALL]);
-    await until("it has ended", async () => (await box.run(["pgrep", "-f", "dist/helper/main.js install"])).code === 1);
+    await until("it has ended", async () => (await box.run(["pgrep", "-f", "dist/helper/main.cjs install"])).code === 1);
     const whole =
       is_there(box, `${LIBRARY}/current`) && (await lowportd(box, INSTALL)).stdout.includes("already installed and running");
     if (whole) await box.do(["/usr/local/sbin/lowportd", "uninstall", "--purge"]);

@@ -10,7 +10,9 @@ import {
   chownSync,
   cpSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   rmSync,
   statSync,
@@ -65,6 +67,17 @@ for (const durability of ["write", "fsync"])
     const { uid, gid, mode } = statSync(AUDIT);
     assert.deepEqual([uid, gid, mode & 0o137], [USERS.lowport.uid, USERS.lowport.gid, 0], "nothing of it is for others");
   });
+
+test("a helper that has just become ready has recorded its start and nothing else, and has the control socket and no other", async (t) => {
+  const helper = await start_helper(t);
+  assert.deepEqual(
+    helper.audit().map(({ seq, event }) => [seq, event]),
+    [[1, "start"]],
+  );
+  const more = readdirSync(`/proc/${helper.pid}/fd`).filter((fd) => Number(fd) > 2); // these three are the test's
+  const links = more.map((fd) => readlinkSync(`/proc/${helper.pid}/fd/${fd}`));
+  assert.equal(links.filter((link) => link.startsWith("socket:")).length, 1, links.join(" "));
+});
 
 test("a torn last line is taken out, kept in the start record, and the chain verifies", async (t) => {
   await (await start_helper(t)).stop("SIGKILL");

@@ -17,7 +17,7 @@ const kill_at = (line: string, from: string) =>
   box.do([
     "sh",
     "-c",
-    ': >/srv/out; "$0" "$2/dist/helper/main.js" install --allow "$3" >>/srv/out 2>&1 & until grep -q "$1" /srv/out || ! kill -0 $!; do :; done; kill -9 $!; grep "$1" /srv/out',
+    ': >/srv/out; "$0" "$2/dist/helper/main.cjs" install --allow "$3" >>/srv/out 2>&1 & until grep -q "$1" /srv/out || ! kill -0 $!; do :; done; kill -9 $!; grep "$1" /srv/out',
     NODE,
     line,
     from,

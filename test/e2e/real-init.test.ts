@@ -91,7 +91,7 @@ test("the program in there is root's alone and read-only, and every user can run
   const box = await boot(t, { init: "sysv" });
   const ask = `import { distrust } from "${CHECKOUT}/dist/helper/trusted-path.js";
     console.log(process.argv.slice(1).map((path) => distrust(path) ?? "ok").join());`;
-  const main = `${CHECKOUT}/dist/helper/main.js`;
+  const main = `${CHECKOUT}/dist/helper/main.cjs`;
   const said = await box.do([NODE, "--input-type=module", "-e", ask, "--", main, NODE], { user: "mallory" });
   assert.equal(said, "ok,ok\n");
   assert.notEqual((await box.run(["touch", `${CHECKOUT}/dist/x`])).code, 0);

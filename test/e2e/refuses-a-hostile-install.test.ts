@@ -130,7 +130,7 @@ test("what the caller's environment holds decides nothing", async (t) => {
     LOWPORT_SOCKET: "/srv/evil/sock",
     SYSTEMD_UNIT_PATH: "/srv/evil",
   };
-  const main = `${CHECKOUT}/dist/helper/main.js`;
+  const main = `${CHECKOUT}/dist/helper/main.cjs`;
   await box.do(["/bin/sh", "-c", 'umask 000; cd /srv/evil; exec "$@"', "sh", NODE, main, ...INSTALL], { env });
   assert.ok(!is_there(box, "/srv/evil/pwned"));
   const loose = await box.do(["find", LIBRARY, "/etc/lowport", "/etc/systemd/system", LOG, "-perm", "/022", "!", "-type", "l"]);

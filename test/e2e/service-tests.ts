@@ -155,7 +155,7 @@ export function test_upgrade_and_removal(service: Service, before: ReadonlyMap<s
 
   test("an upgrade under load: no connection is refused, the admin's configuration is kept, and the lease where it can be", async (t) => {
     await copy_checkout(box, "/srv/next");
-    await box.do(["sh", "-c", "printf '\\n// another release' >>/srv/next/dist/helper/main.js"]);
+    await box.do(["sh", "-c", "printf '\\n// another release' >>/srv/next/dist/helper/main.cjs"]);
     const rules = '{"rules": [{"name": "admin", "users": ["alice"], "ports": [25]}]}';
     await box.do(["tee", "/etc/lowport/rules.d/70-admin.json"], { input: rules });
     const app = await start_app(t, box);
@@ -180,11 +180,7 @@ export function test_upgrade_and_removal(service: Service, before: ReadonlyMap<s
   });
 
   test("an upgrade to a program that does not start is undone, and says so; the service goes on as it was", async (t) => {
-    await box.do([
-      "sh",
-      "-c",
-      `printf '\\nif (process.argv.includes("run")) process.exit(3);' >>/srv/next/dist/helper/server.js`,
-    ]);
+    await box.do(["sh", "-c", `printf '\\nif (process.argv.includes("run")) process.exit(3);' >>/srv/next/dist/helper/main.cjs`]);
     const app = await start_app(t, box);
     const disk = list_disk(box, "/srv", LOG);
     const { code, stderr } = await lowportd(box, ["install"], {}, "/srv/next");

@@ -22,7 +22,7 @@ export const STARTING = (1 << 0) | (1 << 5) | (1 << 6) | (1 << 7) | (1 << 8);
 
 /** Runs lowportd from a checkout in the machine. */
 export function lowportd(box: RealBox, args: readonly string[], options: RunOptions = {}, from = CHECKOUT): Promise<Outcome> {
-  return box.run([NODE, `${from}/dist/helper/main.js`, ...args], options);
+  return box.run([NODE, `${from}/dist/helper/main.cjs`, ...args], options);
 }
 
 /** Installs with the rule for www-data, and lets it ask. */

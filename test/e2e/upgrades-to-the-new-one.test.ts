@@ -50,13 +50,13 @@ test("the installed lowportd does not pass for the new one that npm has installe
     "-ec",
     `mkdir -p /usr/local/lib/node_modules; cp -a ${NEWER} /usr/local/lib/node_modules/
      ln -sf ../lib/node_modules/lowport/dist/client/lowport.sh /usr/local/bin/lowport
-     ln -sf ../lib/node_modules/lowport/dist/helper/main.js /usr/local/bin/lowportd`,
+     ln -sf ../lib/node_modules/lowport/dist/helper/main.cjs /usr/local/bin/lowportd`,
   ]);
   t.after(() => box.run(["rm", "-rf", "/usr/local/lib/node_modules", "/usr/local/bin/lowportd"]));
   const { code, stderr } = await box.run(["/usr/local/sbin/lowportd", "install"]);
   assert.equal(code, 78, stderr);
   assert.match(stderr, /this is the installed lowport .* itself, and \/usr\/local\/lib\/node_modules\/lowport has another/);
-  const command = /To install that: sudo (\S+ \S+main\.js) install/.exec(stderr)?.[1] ?? "";
+  const command = /To install that: sudo (\S+ \S+main\.cjs) install/.exec(stderr)?.[1] ?? "";
   const upgrade = await box.run([...command.split(" "), "install"]);
   assert.equal(upgrade.code, 0, upgrade.stderr);
   assert.match(upgrade.stdout, /is up to date/);

@@ -5,7 +5,7 @@
  *   load SOCKET paced COUNT MS         as warm, one every MS milliseconds
  *   load SOCKET ask COUNT MS           `check`s instead of grants, one every MS milliseconds, the first right after connect()
  *   load SOCKET pipelined CONNECTIONS COUNT
- *                                      grants per second: on each connection 8 requests at once, then 8 releases at once
+ *                                      grants per second: 16 requests at once on each connection
  *   load SOCKET idle CONNECTIONS       opens them, says "ready", and keeps them until its input ends
  *   load SOCKET hold LEASES            asks for that many sockets, says "ready", and keeps them until its input ends
  *
@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FIRST_PORT = 700, AT_ONCE = 8, MAX_CONNECTIONS = 1024, LEASES_AN_ADDRESS = 600 };
+enum { FIRST_PORT = 700, AT_ONCE = 16, MAX_CONNECTIONS = 1024, LEASES_AN_ADDRESS = 600 };
 
 static struct sockaddr_un address = {.sun_family = AF_UNIX};
 static long next_id;
@@ -172,53 +172,60 @@ static void ask(long count, long gap_ms) {
     }
 }
 
+/* Takes replies until each connection has AT_ONCE of them. */
+static void take_all(int connections, const struct pollfd *connected, struct replies *r) {
+    struct pollfd polled[MAX_CONNECTIONS];
+    int missing = connections;
+    memcpy(polled, connected, (size_t)connections * sizeof *polled);
+    for (int i = 0; i < connections; i++)
+        r[i].used = 0, r[i].lines = 0, r[i].passed = 0;
+    while (missing > 0) {
+        if (poll(polled, (nfds_t)connections, -1) < 0)
+            die("poll");
+        for (int i = 0; i < connections; i++) {
+            if (polled[i].fd < 0 || !polled[i].revents)
+                continue;
+            take(polled[i].fd, &r[i]);
+            if (r[i].lines == AT_ONCE)
+                polled[i].fd = -1, missing--; /* poll(2) leaves it out */
+        }
+    }
+}
+
 static void pipelined(int connections, long count) {
     static struct replies r[MAX_CONNECTIONS];
-    struct pollfd polled[MAX_CONNECTIONS];
-    int binding[MAX_CONNECTIONS];
-    char text[AT_ONCE * 256];
-    long granted = 0;
-    for (int i = 0; i < connections; i++) {
-        polled[i] = (struct pollfd){.fd = connect_helper(), .events = POLLIN};
-        binding[i] = 0;
-        r[i].lines = AT_ONCE, r[i].used = 0;
-    }
-    long from = now(), released = 0;
-    for (int active = connections; active > 0;) {
+    struct pollfd connected[MAX_CONNECTIONS];
+    char text[AT_ONCE * 256], lease[17];
+    long took = 0, granted = 0;
+    for (int i = 0; i < connections; i++)
+        connected[i] = (struct pollfd){.fd = connect_helper(), .events = POLLIN};
+    while (granted < count) {
+        long from = now();
         for (int i = 0; i < connections; i++) {
-            if (polled[i].revents)
-                take(polled[i].fd, &r[i]);
-            if (r[i].lines < AT_ONCE)
-                continue;
             int length = 0;
-            if (binding[i]) {
-                char lease[17], *at = r[i].text;
-                if (r[i].passed != AT_ONCE) {
-                    fprintf(stderr, "a socket is missing: %s", r[i].text);
-                    exit(1);
-                }
-                for (int k = 0; k < AT_ONCE; k++, at = strchr(at, '\n') + 1) {
-                    lease_of(at, lease);
-                    length += write_release(text + length, lease);
-                }
-                granted += AT_ONCE;
-            } else {
-                released += r[i].used ? AT_ONCE : 0;
-                if (released >= count)
-                    active--; /* it has nothing left, and asks for no more */
-                else
-                    for (int k = 0; k < AT_ONCE; k++)
-                        length += write_bind(text + length, NULL, FIRST_PORT + i * AT_ONCE + k);
-            }
-            binding[i] = !binding[i];
-            r[i].used = 0, r[i].lines = 0, r[i].passed = 0;
-            if (length > 0)
-                say(polled[i].fd, text, length);
+            for (int k = 0; k < AT_ONCE; k++)
+                length += write_bind(text + length, NULL, FIRST_PORT + i * AT_ONCE + k);
+            say(connected[i].fd, text, length);
         }
-        if (active > 0 && poll(polled, (nfds_t)connections, -1) < 0)
-            die("poll");
+        take_all(connections, connected, r);
+        took += now() - from;
+        granted += connections * AT_ONCE;
+        for (int i = 0; i < connections; i++) {
+            char *at = r[i].text;
+            int length = 0;
+            if (r[i].passed != AT_ONCE) {
+                fprintf(stderr, "a socket is missing: %s", r[i].text);
+                exit(1);
+            }
+            for (int k = 0; k < AT_ONCE; k++, at = strchr(at, '\n') + 1) {
+                lease_of(at, lease);
+                length += write_release(text + length, lease);
+            }
+            say(connected[i].fd, text, length);
+        }
+        take_all(connections, connected, r);
     }
-    printf("%.0f\n", (double)granted * 1e9 / (double)(now() - from));
+    printf("%.0f\n", (double)granted * 1e9 / (double)took);
 }
 
 static void wait_for_the_end(void) {

@@ -22,7 +22,7 @@ for (const [line, says] of [
   ["check-config --config", "Option '--config <value>' argument missing"],
 ] as const)
   test(`lowportd ${line}: ${says}`, () => {
-    const { status, stderr, stdout } = spawnSync(process.execPath, [join(DIST, "helper/main.js"), ...line.split(" ")], {
+    const { status, stderr, stdout } = spawnSync(process.execPath, [join(DIST, "helper/main.cjs"), ...line.split(" ")], {
       encoding: "utf8",
       env: { PATH: "/usr/bin:/bin" },
     });

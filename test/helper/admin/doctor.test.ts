@@ -139,7 +139,7 @@ test("node: its version, and that the system has a newer one", () => {
   const newer = at("v999.0.1");
   assert.equal(newer.state, "unknown");
   assert.match(newer.detail, new RegExp(`is Node ${version}, and /usr/bin/node is v999\\.0\\.1`));
-  assert.match(newer.cure, /sudo \/usr\/bin\/node .*main\.js install/);
+  assert.match(newer.cure, /sudo \/usr\/bin\/node .*main\.cjs install/);
   const more = check_loads(process.execPath, REPOSITORY, [
     { path: "/a", version: "v999.2.0" },
     { path: "/b", version: "v999.10.0" },

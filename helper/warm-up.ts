@@ -1,0 +1,54 @@
+/**
+ * A rehearsal before the helper says that it is ready, because the first request of a process takes milliseconds longer than the
+ * next. A server of its own, whose policy allows nobody anything and whose records go nowhere, is asked by this process over a
+ * socket with a name that nobody can guess, and ends. So nothing is bound, recorded or held against a user.
+ */
+import { randomBytes } from "node:crypto";
+import { closeSync } from "node:fs";
+import type { Logger } from "pino";
+import { seal } from "../shared/chain.js";
+import { MAX_FDS, native } from "../shared/native.js";
+import { READABLE, unwatch, watch } from "../shared/poll.js";
+import { LIMITS } from "../shared/protocol.js";
+import type { Config } from "./config.js";
+import { make_policy } from "./policy.js";
+import { Server } from "./server.js";
+
+const BIND = '{"jsonrpc":"2.0","id":1,"method":"bind","params":{"protocol":"tcp","port":1}}\n';
+const CHECK = BIND.replace("bind", "check");
+
+/** An audit log that keeps nothing. */
+const NOWHERE: ConstructorParameters<typeof Server>[2] = {
+  owed: 0,
+  seq: 0,
+  nextSeq: 1,
+  stage: (record, _on_lost, on_written) => {
+    seal(JSON.stringify(record));
+    on_written?.();
+  },
+  write: () => undefined,
+  commit: (done) => done(),
+};
+
+/** What may be asked there: all is refused, to everybody. */
+export function rehearsal_of(config: Config): Config {
+  return { ...config, operators: { uids: new Set(), gids: new Set() }, limits: LIMITS, policy: make_policy([]) };
+}
+
+/** Where the kernel refuses (no descriptors), the first request is a slow one. */
+export async function warm_up(config: Config, log: Logger): Promise<void> {
+  const name = `@lowport-${randomBytes(16).toString("hex")}`;
+  const listener = native().openUnix(name, 1);
+  if (listener < 0) return;
+  const server = new Server(listener, rehearsal_of(config), NOWHERE, log);
+  server.start();
+  const peer = native().openUnix(name, 0);
+  for (const line of peer < 0 ? [] : [CHECK, BIND, CHECK]) {
+    native().send(peer, Buffer.from(line), new Int32Array(0), 0);
+    await new Promise<void>((resolve) => watch(peer, READABLE, () => resolve()));
+    native().receiveWithFds(peer, Buffer.alloc(4096), new Int32Array(MAX_FDS + 1));
+  }
+  unwatch(peer);
+  if (peer >= 0) closeSync(peer);
+  await new Promise<void>((resolve) => server.stop(resolve));
+}

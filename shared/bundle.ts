@@ -1,0 +1,102 @@
+/**
+ * Build step: makes one file of all that the helper loads, because sixty files take twice as long to start; and for the same reason
+ * a few of the library.
+ * It is the code as it is, names and all, file after file, and the same bytes each time; a test holds the helper's to that.
+ * The addon and posix stay outside, and so do the commands of an admin, which are loaded when they are given.
+ */
+import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build, type Metafile, type OutputFile, type Plugin } from "esbuild";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+
+/** What the packages have for what they are not asked to do: files, threads, hidden members, circles; the other side of calls. */
+const UNUSED = {
+  helper: {
+    pino: /^(sonic-boom|thread-stream|worker_threads|@pinojs\/redact|safe-stable-stringify|\.\/(lib\/)?(transport|multistream))$/,
+    "json-rpc-2.0": /^\.\/(client|server|server-and-client)$/,
+  },
+  client: { "json-rpc-2.0": /^\.\/(server|server-and-client)$/ },
+};
+
+/** What stands in its place: it can be loaded, and fails when it is called. */
+const STUB = `module.exports = function left_out() { throw new Error("this is left out of lowport"); };
+Object.assign(module.exports, { isMainThread: true, configure: () => module.exports });
+`;
+
+const leave_out = (unused: Record<string, RegExp>): Plugin => ({
+  name: "leave-out",
+  setup(plan) {
+    plan.onResolve({ filter: /./ }, ({ path, importer }) => {
+      const of = Object.entries(unused).find(([name, what]) => importer.includes(`/node_modules/${name}/`) && what.test(path));
+      return of && { path: "left-out", namespace: "lowport" };
+    });
+    plan.onLoad({ filter: /./, namespace: "lowport" }, () => ({ contents: STUB }));
+  },
+});
+
+/**
+ * What is named is taken of a module of Node's: where that is imported, all that it has is looked at, which loads more modules,
+ * or copied. @param files whose imports are meant @param take what gives a module
+ */
+const take_names = (files: RegExp, take: string): Plugin => ({
+  name: "take-names",
+  setup(plan) {
+    plan.onLoad({ filter: files }, ({ path }) => ({
+      loader: "default",
+      contents: readFileSync(path, "utf8").replace(
+        /^import (\w+|\{[^}]*\}) from ("node:(?!process")[^"]*");$/gm,
+        (_, names: string, from: string) =>
+          `const ${names.replace(/\btype \w+,?/g, "").replaceAll(" as ", ": ")} = ${take}(${from});`,
+      ),
+    }));
+  },
+});
+
+const COMMON = {
+  absWorkingDir: ROOT,
+  bundle: true,
+  write: false,
+  metafile: true,
+  sourcemap: true,
+  sourcesContent: false,
+  platform: "node",
+  target: "node20.19",
+  legalComments: "inline",
+} as const;
+
+/** The bundle of the compiled helper, and what it is made of. Not an ES module, which Node takes longer to start. */
+export async function bundle_helper(): Promise<{ outputFiles: OutputFile[]; metafile: Metafile }> {
+  return build({
+    ...COMMON,
+    entryPoints: ["dist/helper/main.js"],
+    outfile: "dist/helper/main.cjs",
+    format: "cjs",
+    external: ["./admin/commands.js"],
+    define: { "import.meta.url": "bundle_url" },
+    banner: { js: '"use strict";\nconst bundle_url = require("node:url").pathToFileURL(__filename).href;' },
+    plugins: [leave_out(UNUSED.helper), take_names(/\/dist\/(helper|shared)\/.*\.js$/, "require")],
+  });
+}
+
+/** The library, in place of what the compiler has made of these files; what two of them need is in a part that is loaded once. */
+async function bundle_client(): Promise<{ outputFiles: OutputFile[] }> {
+  return build({
+    ...COMMON,
+    entryPoints: ["client/index.ts", "client/register.ts", "client/shared-client.ts"],
+    outdir: "dist/client",
+    format: "esm",
+    splitting: true,
+    chunkNames: "part-[hash]",
+    plugins: [leave_out(UNUSED.client), take_names(/\/(client|shared)\/[^/]*\.ts$/, "process.getBuiltinModule")],
+  });
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const client = join(ROOT, "dist/client");
+  for (const old of readdirSync(client).filter((name) => name.startsWith("part-"))) rmSync(join(client, old));
+  const all = [await bundle_helper(), await bundle_client()];
+  for (const { path, contents } of all.flatMap(({ outputFiles }) => outputFiles)) writeFileSync(path, contents);
+  chmodSync(join(ROOT, "dist/helper/main.cjs"), 0o755);
+}

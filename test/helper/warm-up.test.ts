@@ -1,0 +1,42 @@
+/** What the helper rehearses before it is ready: it is refused, and leaves nothing behind. */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, test } from "node:test";
+import { pino } from "pino";
+import { decide } from "../../helper/policy.js";
+import { rehearsal_of, warm_up } from "../../helper/warm-up.js";
+import { keep_alive } from "../../shared/poll.js";
+import { count_descriptors, peer, rule_entry } from "../fixtures.js";
+import { make_config, UID } from "./world.js";
+
+after(() => keep_alive(false));
+
+/** A logger, and what was said to it. */
+function listening_log() {
+  const said: string[] = [];
+  return { said, log: pino({}, { write: (line: string) => said.push(line) }) };
+}
+const everything = rule_entry({ users: [UID], protocols: ["tcp", "udp"], ports: ["1-65535"], addresses: ["*"] });
+const names = () => readFileSync("/proc/net/unix", "utf8").match(/@lowport-\S+/g) ?? [];
+
+test("nothing stays open or bound, and nothing is said", async () => {
+  const { log, said } = listening_log();
+  await warm_up(make_config([everything]), log); // the first opens what stays open: the event loop's epoll set
+  const before = count_descriptors();
+  for (let i = 0; i < 5; i++) await warm_up(make_config([everything]), log);
+  assert.deepEqual([count_descriptors(), said, names()], [before, [], []]);
+});
+
+test("it does not wait where the limits are small", async () => {
+  const { log } = listening_log();
+  const from = performance.now();
+  await warm_up(make_config([], { requestBurst: 1, requestsPerSecond: 1, connections: 1, requestsInFlight: 1 }), log);
+  assert.ok(performance.now() - from < 900, "a token would have taken a second");
+});
+
+test("whoever finds its name is allowed nothing", () => {
+  const { policy, operators } = rehearsal_of(make_config([everything], {}, [UID]));
+  const wanted = { protocol: "tcp", address: "::", port: 443, ipv6Only: false } as const;
+  assert.equal(decide(policy, peer(UID), wanted).rule, undefined);
+  assert.deepEqual([operators.uids.size, operators.gids.size], [0, 0]);
+});
