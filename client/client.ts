@@ -10,14 +10,12 @@ import { DEFAULT_SOCKET } from "../shared/protocol.js";
 import { await_replies, Channel, require_addon } from "./channel.js";
 import { error_from_reply, LowportError, not_answered, unreachable } from "./errors.js";
 import { is_reply, type Reply, type Waiting } from "./reply.js";
-import { block, now, sleep, time_limit } from "./time-limit.js";
+import { PASSING, type Returned, Returns } from "./returns.js";
+import { Attempts, block, now, sleep, time_limit } from "./time-limit.js";
 import type { BindOptions, BoundSocket, CallOptions, ClientEvents } from "./types.js";
 
 const DEFAULT_TIMEOUT_MS = 10_000;
-/** Milliseconds between attempts to connect again: doubled from the first to the last. */
-const RETRY_MS = { first: 100, last: 5_000 };
-/** Refusals that may be over at the next attempt. */
-const PASSING = new Set(["EAGAIN", "EIO", "EMFILE", "ESHUTDOWN", "ETIMEDOUT"]);
+const UNKNOWN_SOCKET = "the helper no longer knows this socket; if it was not revoked, it serves on";
 /** Milliseconds until connecting is tried again while the helper's queue is full. */
 const QUEUE_FULL_RETRY_MS = 20;
 
@@ -31,10 +29,11 @@ export class Client extends EventEmitter<ClientEvents> {
   readonly #leases = new Map<BoundSocket, Params<"bind">>();
   /** Leases of a connection that is gone, to be asked for again. */
   readonly #to_resume = new Set<BoundSocket>();
+  readonly #returns = new Returns((returned) => this.#send_release(returned));
   #channel: Channel | undefined;
   #connecting: Promise<void> | undefined;
   #fatal: LowportError | undefined;
-  #retry: NodeJS.Timeout | undefined;
+  readonly #attempts = new Attempts(() => this.#reconnect());
   #ids = 0;
   #closed = false;
 
@@ -90,21 +89,23 @@ export class Client extends EventEmitter<ClientEvents> {
   }
 
   /** Nobody takes what has come. */
-  #give_back({ method, fds, reply }: Waiting): void {
+  #give_back({ method, fds, reply, returned }: Waiting): void {
     for (const fd of fds) closeSync(fd);
-    const lease = reply?.result?.lease;
-    if (method === "bind" && lease !== undefined) this.#send_and_forget("release", { lease });
+    const { result, error } = reply ?? {};
+    if (method === "bind" && result?.lease !== undefined) this.#returns.give(result as Returned);
+    if (returned !== undefined) this.#returns.answered(returned, error && error_from_reply(method, error));
   }
 
   #on_close(error: LowportError): void {
     this.#channel = undefined;
+    this.#returns.on_close();
     this.#fatal ??= error;
     for (const { end } of this.#waiting.values()) end?.(this.#fatal);
     this.#waiting.clear();
     if (this.#closed) return;
     this.emit("disconnect", error);
     for (const socket of this.#leases.keys()) this.#to_resume.add(socket);
-    if (this.#leases.size > 0) this.#plan_reconnect(RETRY_MS.first);
+    if (this.#leases.size > 0 || this.#returns.any) this.#attempts.start();
   }
 
   /** @throws LowportError if the connection is closed */
@@ -115,9 +116,11 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#channel.send({ jsonrpc: "2.0", id, method, params });
   }
 
-  /** A request whose reply does not matter. It does not keep the process alive. */
-  #send_and_forget(method: MethodName, params: object): void {
-    if (this.#channel !== undefined) this.#send(method, params, { method, abandoned: true, fds: [] });
+  /** Does not keep the process alive. @returns false if there is no connection */
+  #send_release(returned: Returned): boolean {
+    if (this.#channel === undefined) return false;
+    this.#send("release", { lease: returned.lease }, { method: "release", abandoned: true, fds: [], returned });
+    return true;
   }
 
   /** Calls a method of the helper. @throws LowportError, or the signal's reason */
@@ -159,6 +162,7 @@ export class Client extends EventEmitter<ClientEvents> {
 
   /** Asks for a socket. @throws LowportError (EACCES, EADDRINUSE, EDQUOT, ...), or the signal's reason */
   async bind({ signal, timeout, ...params }: BindOptions): Promise<BoundSocket> {
+    this.#returns.before(params);
     const { result, fds } = await this.#call("bind", params, { signal, timeout });
     return this.#take(params, result, fds);
   }
@@ -168,6 +172,7 @@ export class Client extends EventEmitter<ClientEvents> {
     require_addon();
     const deadline = now() + timeout;
     while (!this.#open(deadline)) block(QUEUE_FULL_RETRY_MS);
+    this.#returns.before(params);
     const waiting: Waiting = { method: "bind", abandoned: false, fds: [] };
     this.#send("bind", params, waiting);
     for (let left = timeout; waiting.reply === undefined && this.#channel !== undefined && left > 0; ) {
@@ -185,7 +190,7 @@ export class Client extends EventEmitter<ClientEvents> {
   #take(params: Params<"bind">, result: Result<"bind">, [fd, ...more]: number[]): BoundSocket {
     for (const other of more) closeSync(other);
     if (fd === undefined) {
-      this.#send_and_forget("release", { lease: result.lease });
+      this.#returns.give(result);
       throw new LowportError("EPROTO", "bind", "the lowport helper granted a socket and sent none");
     }
     const { lease, protocol, address, port, resumed } = result;
@@ -195,7 +200,7 @@ export class Client extends EventEmitter<ClientEvents> {
   }
 
   async #release(socket: BoundSocket): Promise<void> {
-    if (this.#leases.delete(socket)) this.#send_and_forget("release", { lease: socket.lease });
+    if (this.#leases.delete(socket)) this.#returns.give(socket);
   }
 
   /** The caller's leases; for an operator those of all users. */
@@ -206,45 +211,37 @@ export class Client extends EventEmitter<ClientEvents> {
   /** Closes the connection: all its leases are held for their `hold` seconds, or end. */
   close(): void {
     this.#closed = true;
-    clearTimeout(this.#retry);
+    this.#attempts.stop();
     this.#leases.clear();
     this.#channel?.close(new LowportError("ECONNABORTED", "close", "this client was closed"));
   }
 
-  #plan_reconnect(delay: number): void {
-    clearTimeout(this.#retry);
-    this.#retry = setTimeout(() => void this.#reconnect(delay), delay).unref();
-  }
-
-  async #reconnect(delay: number): Promise<void> {
-    try {
-      await this.connect();
-    } catch {
-      if (!this.#closed) this.#plan_reconnect(Math.min(2 * delay, RETRY_MS.last));
-      return;
-    }
+  async #reconnect(): Promise<void> {
+    if (this.#closed) return;
+    await this.connect();
     for (const socket of this.#to_resume) {
-      const params = this.#leases.get(socket);
-      try {
-        if (params !== undefined) await this.#resume(socket, params);
-      } catch (error) {
-        if (this.#channel === undefined) return; // gone again: on_close has planned the next attempt
-        if (PASSING.has((error as LowportError).code)) return this.#plan_reconnect(Math.min(2 * delay, RETRY_MS.last));
-        this.#leases.delete(socket);
-        this.emit("lost", socket, error as LowportError);
-      }
+      await this.#resume(socket);
       this.#to_resume.delete(socket);
     }
+    if (this.#returns.any) this.#returns.after_reconnect(await this.list());
     if (!this.#closed) this.emit("reconnect");
   }
 
-  async #resume(socket: BoundSocket, params: Params<"bind">): Promise<void> {
-    const { result, fds } = await this.#call("bind", params, {});
-    for (const fd of fds) closeSync(fd); // the program has it
-    // Another socket than the program's, which was revoked perhaps, would take connections that nobody accepts.
-    const other = result.lease !== socket.lease;
-    if (other || !this.#leases.has(socket)) this.#send_and_forget("release", { lease: result.lease });
-    if (other)
-      throw new LowportError("EADDRINUSE", "bind", "the helper no longer knows this socket; if it was not revoked, it serves on");
+  /** @throws what may be over at the next attempt */
+  async #resume(socket: BoundSocket): Promise<void> {
+    const params = this.#leases.get(socket);
+    if (params === undefined) return;
+    try {
+      const { result, fds } = await this.#call("bind", params, {});
+      for (const fd of fds) closeSync(fd); // the program has it
+      // Another socket than the program's, which was revoked perhaps, would take connections that nobody accepts.
+      const other = result.lease !== socket.lease;
+      if (other || !this.#leases.has(socket)) this.#returns.give(result);
+      if (other) throw new LowportError("EADDRINUSE", "bind", UNKNOWN_SOCKET);
+    } catch (error) {
+      if (this.#channel === undefined || PASSING.has((error as LowportError).code)) throw error;
+      this.#leases.delete(socket);
+      this.emit("lost", socket, error as LowportError);
+    }
   }
 }

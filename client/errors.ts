@@ -84,5 +84,5 @@ export function unreachable(path: string, code: string): LowportError {
 }
 
 export function not_answered(path: string, method: string, ms: number): LowportError {
-  return new LowportError("ETIMEDOUT", method, `the lowport helper at ${path} did not answer within ${ms} ms`);
+  return new LowportError("ETIMEDOUT", method, `the lowport helper at ${path} did not answer within ${Math.round(ms)} ms`);
 }

@@ -7,3 +7,5 @@ if [ -n "${INVOCATION_ID-}" ] && [ "${1-}" != audit ]; then
     # Up to Node 22 V8 says on stderr that there is no WebAssembly then, unless it is told; from 24 on it does not know the option.
     ! "$node" --no-expose-wasm --version </dev/null >/dev/null 2>&1 || flags="$flags --no-expose-wasm"
 fi
+# What starts a program compiles little: no threads for that.
+[ "${1-}" != exec ] || flags="$flags --v8-pool-size=0"

@@ -2,7 +2,7 @@
 # program that it becomes (exec/inherited.ts): which signals were ignored and blocked, the limit of descriptors, which
 # descriptors were inherited, which of stdio do not block, and the environment, byte for byte, for a shell does not keep all of it:
 # its own variables may have the names of others, and names that are none of a shell's are lost. Meant to be sourced, with the
-# command's words as they are. Where there is no base64, and where the environment is too large for one variable, what the shell
+# command's words as they are. Where there is no base64, and where the environment is too large to be there twice, what the shell
 # has left of it is passed on, without what the shell has added.
 look_at() {
     while read -r name value rest; do
@@ -11,9 +11,15 @@ look_at() {
 }
 
 if [ "${1-}" = exec ] && [ -r /proc/self/limits ]; then
-    LOWPORT_EXEC_ENVIRON=$(base64 -w0 <"/proc/$$/environ" 2>/dev/null) || LOWPORT_EXEC_ENVIRON=''
-    [ "${#LOWPORT_EXEC_ENVIRON}" -lt 130000 ] || LOWPORT_EXEC_ENVIRON='' # MAX_ARG_STRLEN (execve(2))
+    lowport_parts=$(PATH=/usr/bin:/bin:$PATH base64 -w 120000 <"/proc/$$/environ" 2>/dev/null) || lowport_parts=''
+    [ "${#lowport_parts}" -lt 600000 ] || lowport_parts='' # a program is given 2 MB (ARG_MAX), usually
+    LOWPORT_EXEC_ENVIRON=0
+    for lowport_part in $lowport_parts; do # one variable holds 128 KiB (MAX_ARG_STRLEN, execve(2))
+        LOWPORT_EXEC_ENVIRON=$((LOWPORT_EXEC_ENVIRON + 1))
+        export "LOWPORT_EXEC_ENVIRON_$LOWPORT_EXEC_ENVIRON=$lowport_part"
+    done
     export LOWPORT_EXEC_ENVIRON
+    unset lowport_parts lowport_part
     ignored='' blocked='' limit='' numbers='' nonblocking=''
     while read -r name value rest; do
         case $name in SigIgn:) ignored=$value ;; SigBlk:) blocked=$value ;; esac
@@ -41,7 +47,7 @@ if [ "${1-}" = exec ] && [ -r /proc/self/limits ]; then
         done
     done </proc/self/environ
     for name in NODE_OPTIONS NODE_CHANNEL_FD NODE_CHANNEL_SERIALIZATION_MODE NODE_UNIQUE_ID NODE_DEBUG NODE_V8_COVERAGE \
-        NODE_EXTRA_CA_CERTS NODE_COMPILE_CACHE; do
+        NODE_EXTRA_CA_CERTS NODE_COMPILE_CACHE OPENSSL_CONF OPENSSL_MODULES; do
         eval "[ -z \"\${$name+set}\" ] || export LOWPORT_EXEC_$name=\"\$$name\""
         unset "$name"
     done

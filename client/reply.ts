@@ -1,5 +1,6 @@
 /** The form of what the helper answers: whatever listens on the socket could be something else. */
 import type { LowportError } from "./errors.js";
+import type { Returned } from "./returns.js";
 
 /** A JSON-RPC response, as far as its form has been looked at. */
 export interface Reply {
@@ -13,6 +14,8 @@ export interface Waiting {
   readonly method: string;
   /** Nobody waits any more: what comes is given back. */
   abandoned: boolean;
+  /** What is given back, if that is asked for. */
+  readonly returned?: Returned;
   reply?: Reply;
   fds: number[];
   /** Ends the waiting; left out by who looks for the reply itself. */

@@ -1,4 +1,5 @@
-/** Waiting: for some time, until a signal is aborted, or with the event loop standing still. */
+/** Waiting: for some time, until a signal is aborted, with the event loop standing still, or to try again. */
+import { LowportError } from "./errors.js";
 import type { CallOptions } from "./types.js";
 
 /** Milliseconds of a clock that is never set. Not performance.now(), which takes half a millisecond to load. */
@@ -25,4 +26,35 @@ export function time_limit({ signal, timeout }: CallOptions, late: () => Error, 
     clearTimeout(timer);
     signal.removeEventListener("abort", on_abort);
   };
+}
+
+/** Milliseconds between attempts: doubled from the first to the last. */
+const RETRY_MS = { first: 100, last: 5_000 };
+
+/** Tries until there is no LowportError any more. Does not keep the process alive. */
+export class Attempts {
+  readonly #attempt: () => Promise<void>;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(attempt: () => Promise<void>) {
+    this.#attempt = attempt;
+  }
+
+  start(delay = RETRY_MS.first): void {
+    this.stop();
+    this.#timer = setTimeout(() => void this.#try(delay), delay).unref();
+  }
+
+  async #try(delay: number): Promise<void> {
+    try {
+      await this.#attempt();
+    } catch (error) {
+      if (!(error instanceof LowportError)) throw error;
+      this.start(Math.min(2 * delay, RETRY_MS.last));
+    }
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
 }

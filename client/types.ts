@@ -27,7 +27,10 @@ export interface BoundSocket {
   readonly resumed: boolean;
   /** The descriptor: non-blocking, close-on-exec, listening if TCP. It is the caller's, to use and to close. */
   readonly fd: number;
-  /** Gives the lease back: the helper closes its copy. Does nothing to `fd`. Never rejects. */
+  /**
+   * Gives the lease back: the helper closes its copy, and is asked again where it cannot yet. Does nothing to `fd`. Resolves at
+   * once, and never rejects.
+   */
   release(): Promise<void>;
 }
 

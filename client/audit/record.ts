@@ -88,12 +88,9 @@ export function describe_entry(entry: Entry, paint: Paint, users: Users): string
   return cells.join("  ").trimEnd();
 }
 
-/** Characters of a line that is no record which are shown. */
-const SHOWN = 200;
-
-/** A line that is no record. @param shown what it says; else only how long it is */
-export function describe_other(line: Buffer, shown: boolean, paint: Paint): string {
-  const text = shown ? `: ${printable(line.toString("utf8", 0, SHOWN))}` : "";
-  const more = shown && line.length <= SHOWN ? "" : `${shown ? " ..." : ""} (${count(line.length, "byte")})`;
-  return `${paint("red", "no audit record")}${text}${more}`;
-}
+/**
+ * A line that is no record: its length and not a word of it, for the file may be any, put there while it was read, and whoever
+ * may run this as root need not be allowed to read it.
+ */
+export const describe_other = (line: Buffer, paint: Paint): string =>
+  `${paint("red", "no audit record")} (${count(line.length, "byte")})`;

@@ -52,8 +52,6 @@ class Printer {
   readonly #all: boolean;
   readonly #paint = paint_for();
   readonly #users = new Users();
-  /** A record has been told. Until then this may be any file, and whoever may run this as root need not be allowed to read it. */
-  #is_log = false;
 
   constructor(filter: Filter, json: boolean) {
     this.#filter = filter;
@@ -69,17 +67,13 @@ class Printer {
 
   #describe(line: Buffer): string {
     const entry = read_entry(line);
-    this.#is_log ||= entry !== undefined;
-    return entry === undefined
-      ? describe_other(line, this.#is_log, this.#paint)
-      : describe_entry(entry, this.#paint, this.#users);
+    return entry === undefined ? describe_other(line, this.#paint) : describe_entry(entry, this.#paint, this.#users);
   }
 
   async #print_json(lines: readonly Buffer[]): Promise<boolean> {
     const records: Buffer[] = [];
     for (const line of lines) {
       const entry = read_entry(line);
-      this.#is_log ||= entry !== undefined;
       if (entry === undefined) await write_all(process.stderr, `lowport: ${this.#describe(line)}\n`);
       // The very bytes, which have the hash; but a terminal would act on what somebody put into them.
       else records.push(process.stdout.isTTY ? Buffer.from(to_json(entry)) : line, Buffer.from("\n"));

@@ -81,6 +81,15 @@ export const SOCKET = {
   socket: { type: "string", value: "PATH", help: "the control socket; default: LOWPORT_SOCKET, else /run/lowport/lowport.sock" },
 } as const satisfies Options;
 
+/** What Node's parseArgs finds wrong, in a sentence. */
+function explain_misuse({ message }: Error): string {
+  const option = (/--\w[\w-]*/.exec(message) ?? /-\w/.exec(message))?.[0] ?? "an option";
+  if (message.startsWith("Unknown option")) return `there is no option ${option}`;
+  if (message.includes("ambiguous")) return `${option} needs a value, and what follows begins with -`;
+  if (message.includes("missing")) return `${option} needs a value`;
+  return message.includes("does not take") ? `${option} takes no value` : (message.split("\n")[0] as string);
+}
+
 /** The words and options of a command line. @throws Usage */
 export function read_words<O extends Options>(
   args: readonly string[],
@@ -90,7 +99,7 @@ export function read_words<O extends Options>(
     const { values, positionals } = parseArgs({ args: [...args], options: { ...options, ...FOR_ALL }, allowPositionals: true });
     return { words: positionals, values };
   } catch (error) {
-    throw new Usage((error as Error).message);
+    throw new Usage(explain_misuse(error as Error));
   }
 }
 

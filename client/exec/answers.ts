@@ -12,13 +12,13 @@ import { LowportError } from "../errors.js";
 import type { BoundSocket } from "../types.js";
 import { CHANNEL_FD, type Order } from "./messages.js";
 import { exec_native } from "./native.js";
-import { type Asked, empty_notice, judge, network_of, remember_network, thread_of } from "./notice.js";
-import { find_parent_with, read_status, type Status } from "./processes.js";
+import { type Asked, empty_notice, judge, remember_network, require_same_network, thread_of } from "./notice.js";
+import { find_parent_with, has_socket, read_status, type Status } from "./processes.js";
 import { label_of, ProgramLeases, type Wanted } from "./program-leases.js";
 import { put_in_place } from "./replace.js";
 import { Complaints } from "./stderr.js";
 
-const { EACCES, EADDRINUSE, EADDRNOTAVAIL } = constants.errno;
+const { EACCES, EADDRINUSE, EADDRNOTAVAIL, EBADF } = constants.errno;
 /** What a program may see of a refusal; all else is EACCES, which is what the kernel would have said. */
 const SEEN: Readonly<Record<string, number>> = { EADDRINUSE, EADDRNOTAVAIL };
 /** Milliseconds that a bind waits for a helper that hangs: until then no signal is handled (WAIT_KILLABLE_RECV, ../native/launch.c). */
@@ -113,17 +113,18 @@ class Answers {
 
   /** @throws LowportError if the program cannot have it */
   #hand_over(socket: BoundSocket, asked: Asked, wanted: Wanted): void {
-    // The helper's network need not be the program's, which may have been put into one of its own on purpose.
-    if (network_of(socket.fd) !== network_of(asked.own)) {
-      void socket.release();
-      throw new LowportError("EACCES", "bind", "the helper is in another network than this program; it cannot bind in this one");
-    }
+    require_same_network(socket, asked.own);
     const valid = exec_native().noticeIsValid(this.#listener, asked.notice) === 0;
     const placed = valid ? put_in_place(this.#listener, asked, socket.fd) : 0;
     if (valid && placed === 0) {
-      this.#leases.keep(socket, wanted, fstatSync(socket.fd).ino, { process: asked.process, number: asked.number });
+      const { ino } = fstatSync(socket.fd);
+      const place = { process: asked.process, number: asked.number };
+      // A thread may have descriptors of its own.
+      this.#leases.keep(socket, wanted, ino, has_socket(place, ino) ? place : { ...place, process: asked.thread });
       this.#tell_of_copies(asked);
     } else void socket.release();
+    if (placed === -EBADF)
+      throw new LowportError("EACCES", "bind", "the program has closed the socket meanwhile, or put something else in its place");
     if (placed < 0) throw new LowportError("EACCES", "bind", `the socket cannot be put in place: ${errno_name(placed)}`);
   }
 }

@@ -15,7 +15,7 @@ export const NOTED = "LOWPORT_EXEC_INHERITED";
 
 /** Begins the names of variables that the script has kept from our Node. */
 const KEPT_BACK = "LOWPORT_EXEC_";
-/** The variable with the environment as it was before the script, as base64; empty if the script could not note it. */
+/** How many variables, named so with a number from 1 on, have the environment as it was before the script, as base64; 0: not noted. */
 const ENVIRON = "LOWPORT_EXEC_ENVIRON";
 
 export interface Inherited {
@@ -135,7 +135,7 @@ const split = (environ: Buffer) => environ.toString("latin1").split("\0").slice(
 function left_by_the_shell(added: readonly string[]): string[] {
   const gone = new Set([NOTED, ENVIRON, ...added]);
   return split(readFileSync("/proc/self/environ"))
-    .map((variable) => (variable.startsWith(`${KEPT_BACK}NODE_`) ? variable.slice(KEPT_BACK.length) : variable))
+    .map((variable) => (/^LOWPORT_EXEC_(NODE|OPENSSL)_/.test(variable) ? variable.slice(KEPT_BACK.length) : variable))
     .filter((variable) => !gone.has(variable.slice(0, variable.indexOf("="))));
 }
 
@@ -144,7 +144,8 @@ function left_by_the_shell(added: readonly string[]): string[] {
  * @param added variables that the shell has added. @param set in place of what was there
  */
 export function own_environment(added: readonly string[], set: Readonly<Record<string, string>> = {}): Buffer {
-  const noted = process.env[ENVIRON] ?? "";
+  const parts = Array.from({ length: Number(process.env[ENVIRON] ?? 0) }, (_, i) => process.env[`${ENVIRON}_${i + 1}`]);
+  const noted = parts.join("");
   const was = noted === "" ? left_by_the_shell(added) : split(Buffer.from(noted, "base64"));
   const kept = was.filter((variable) => !Object.keys(set).some((name) => variable.startsWith(`${name}=`)));
   const new_ones = Object.entries(set).map(([name, value]) => Buffer.from(`${name}=${value}`).toString("latin1"));

@@ -132,6 +132,8 @@ async function launch({ hold, socket, sockets, command }: ExecOptions): Promise<
   const [name = ""] = command;
   const argv = own_words(command.length);
   const file = require_program(name, argv.subarray(0, argv.indexOf(0)), own_environment(inherited.added));
+  if (sockets.length > 0 && process.env["LISTEN_PID"] === String(process.pid))
+    throw new Exit(EXIT.usage, "systemd has passed sockets to this process already; let its socket unit have all, or --listen");
   // Before the filter, which the supervisor must not have.
   const channel = start_supervisor();
   const listener = sockets.length === 0 ? trap() : undefined;

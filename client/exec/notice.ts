@@ -11,6 +11,8 @@
 import { closeSync, fstatSync, readFileSync, statSync } from "node:fs";
 import { constants } from "node:os";
 import { errno_name } from "../../shared/native.js";
+import { LowportError } from "../errors.js";
+import type { BoundSocket } from "../types.js";
 import { exec_native } from "./native.js";
 import { read_status } from "./processes.js";
 
@@ -122,9 +124,19 @@ function has_no_port(inode: number): boolean {
 let network: string | undefined;
 
 /** The network namespace of a socket, as the number that it tells; "0/0" before Linux 5.14. */
-export function network_of(fd: number): string | undefined {
+function network_of(fd: number): string | undefined {
   const out = new Int32Array(9);
   return exec_native().describeSocket(fd, out) === 0 ? `${out[6]}/${out[7]}` : undefined;
+}
+
+/**
+ * Gives a granted socket back if it is not of the program's network: the helper's need not be, and the program may have been put
+ * into one of its own on purpose. @param own any socket of the program's. @throws LowportError
+ */
+export function require_same_network(socket: BoundSocket, own: number): void {
+  if (network_of(socket.fd) === network_of(own)) return;
+  void socket.release();
+  throw new LowportError("EACCES", "bind", "the helper is in another network than this program; it cannot bind in this one");
 }
 
 /** Notes the network namespace of this process. @param fd any socket of this process */

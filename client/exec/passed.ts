@@ -10,6 +10,7 @@ import { LowportError } from "../errors.js";
 import type { BoundSocket } from "../types.js";
 import { CHANNEL_FD, type Order, type Report } from "./messages.js";
 import { exec_native } from "./native.js";
+import { require_same_network } from "./notice.js";
 import { label_of, ProgramLeases, type Wanted } from "./program-leases.js";
 
 /** sd_listen_fds(3): SD_LISTEN_FDS_START. */
@@ -28,6 +29,7 @@ async function obtain(leases: ProgramLeases, { sockets, program }: Order): Promi
   for (const { protocol, address, port } of sockets) {
     const wanted = { protocol, address, port, ipv6Only: false, reusePort: false, label: label_of(program) };
     const socket = await leases.obtain(wanted, PATIENCE_MS);
+    require_same_network(socket, CHANNEL_FD);
     exec_native().setBlocking(socket.fd, 1); // as systemd passes them
     passed.push({ socket, wanted });
   }

@@ -2,7 +2,7 @@
  * What /proc tells about the program's processes: who they are, and which of them has a socket. Every answer may be out of
  * date when it is given; callers either have the kernel confirm it (noticeIsValid) or do nothing that harms if it is wrong.
  */
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { errno_of } from "../../shared/errors.js";
 
 export interface Status {
@@ -20,8 +20,10 @@ export interface Status {
   readonly uid: number;
   /** It has a system call filter, as all processes of the program have. */
   readonly filtered: boolean;
-  /** It has ended, and waits for its parent to know. */
-  readonly dead: boolean;
+  /** It has ended. The first thread of a process stays until all have. */
+  readonly ended: boolean;
+  /** Of that process. */
+  readonly threads: number;
 }
 
 /** A process or thread; undefined if it is gone. */
@@ -37,14 +39,15 @@ export function read_status(id: number | "self"): Status | undefined {
       capabilities: BigInt(`0x${line("CapEff")}`),
       uid: Number.parseInt(line("Uid"), 10),
       filtered: line("Seccomp") === "2",
-      dead: /^[ZX]/.test(line("State")),
+      ended: /^[ZX]/.test(line("State")),
+      threads: Number(line("Threads")),
     };
   } catch {
     return undefined;
   }
 }
 
-/** Where a process has a descriptor. */
+/** Where a process, or one thread that has a table of its own, has a descriptor. */
 export interface Place {
   readonly process: number;
   readonly number: number;
@@ -102,27 +105,98 @@ export function find_parent_with({ process, number }: Place, inode: number): Sta
 /** Of a process that may not be looked into. */
 const SOMEWHERE = -1;
 
+function list(folder: string): number[] {
+  try {
+    return readdirSync(folder).map(Number).filter(Number.isInteger);
+  } catch {
+    return []; // it has ended
+  }
+}
+
+interface Table {
+  /** The process, or one of its threads. */
+  readonly id: number;
+  readonly filtered: boolean;
+  /** Numbers of descriptors; undefined if it may not be looked into. */
+  readonly numbers: readonly number[] | undefined;
+  /** Another thread of this process has the same numbers: most likely it is the same table. */
+  readonly known: boolean;
+}
+
 /**
- * Looks for processes of this user, other than this one, that have the sockets: all of them in one pass, because it takes
- * milliseconds. One that may not be looked into is taken for the holder of what nobody else has, if it could be of the program.
+ * The tables of descriptors of this user's processes, other than this one. A process has one, which its first thread tells, as
+ * long as that lives; but threads of the program may have made some of their own (unshare(2) with CLONE_FILES).
  */
-export function find_holders(inodes: readonly number[]): Map<number, Place> {
+function* tables(): Generator<Table> {
   const uid = process.getuid?.();
-  const links = new Map(inodes.map((inode) => [socket_link(inode), inode]));
+  for (const id of list("/proc")) {
+    const status = id === process.pid ? undefined : read_status(id);
+    if (status === undefined || status.uid !== uid || (status.ended && status.threads <= 1)) continue;
+    const { filtered } = status;
+    const others = status.threads > 1 && (filtered || status.ended) ? list(`/proc/${id}/task`).filter((one) => one !== id) : [];
+    const seen = new Set<string>();
+    for (const thread of status.ended ? others : [id, ...others]) {
+      const numbers = numbers_of(thread);
+      const text = String(numbers);
+      yield { id: thread, filtered, numbers, known: seen.has(text) };
+      if (numbers === undefined) break;
+      seen.add(text);
+    }
+  }
+}
+
+/** Whether a process lives that /proc does not show, as with hidepid=2 one that is not dumpable. */
+function is_invisible(id: number): boolean {
+  try {
+    return process.kill(id, 0) && !existsSync(`/proc/${id}`);
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Looks for processes that have the sockets: all of them in one pass, because it takes milliseconds. One that may not be looked
+ * into is taken for the holder of what nobody else has, if it could be of the program. @param wanted where each was last
+ */
+export function find_holders(wanted: ReadonlyMap<number, Place>): Map<number, Place> {
+  const links = new Map([...wanted.keys()].map((inode) => [socket_link(inode), inode]));
+  const last = [...wanted.values()].map(({ number }) => number);
   const found = new Map<number, Place>();
   let hidden: Place | undefined;
-  for (const id of readdirSync("/proc").map(Number)) {
-    if (found.size === links.size) break;
-    if (!Number.isInteger(id) || id === process.pid) continue;
-    const status = read_status(id);
-    if (status === undefined || status.uid !== uid || status.dead) continue;
-    const numbers = numbers_of(id);
-    for (const number of numbers ?? []) {
+  for (const { id, filtered, numbers, known } of tables()) {
+    for (const number of known ? last : (numbers ?? [])) {
       const inode = links.get(link_of(id, number) ?? "");
       if (inode !== undefined) found.set(inode, { process: id, number });
     }
-    if (numbers === undefined && status.filtered) hidden ??= { process: id, number: SOMEWHERE };
+    if (numbers === undefined && filtered) hidden ??= { process: id, number: SOMEWHERE };
+    if (found.size === links.size) break;
   }
-  if (hidden !== undefined) for (const inode of links.values()) if (!found.has(inode)) found.set(inode, hidden);
+  for (const [inode, place] of wanted) {
+    const holder = hidden ?? (is_invisible(place.process) ? place : undefined);
+    if (!found.has(inode) && holder !== undefined) found.set(inode, holder);
+  }
   return found;
+}
+
+/** Unix sockets, as their descriptors are shown. */
+function unix_sockets(): Set<string> {
+  try {
+    const lines = readFileSync("/proc/net/unix", "utf8").matchAll(/^\S+: (?:\S+ +){5}(\d+)/gm);
+    return new Set(Array.from(lines, ([, inode]) => socket_link(Number(inode))));
+  } catch {
+    return new Set();
+  }
+}
+
+/**
+ * Whether any descriptor is on its way between processes of the program, in the queue of a Unix socket (unix(7), SCM_RIGHTS),
+ * where nobody has it and nothing tells what it is.
+ */
+export function any_in_flight(): boolean {
+  const unix = unix_sockets();
+  for (const { id, filtered, numbers = [], known } of tables())
+    if (filtered && !known)
+      for (const number of numbers)
+        if (unix.has(link_of(id, number) ?? "") && from_fdinfo(fdinfo_of(id, number), "scm_fds") !== "0") return true;
+  return false;
 }

@@ -5,13 +5,13 @@
  * was closed while the helper has one. With a hold that long a pause is no end: asked for again it is the same socket.
  * Looking wrong does no harm: giving a lease back closes the helper's copy, never the program's.
  */
-
-import type { Params } from "../../shared/methods.js";
+import type { LeaseEntry, Params } from "../../shared/methods.js";
 import { Client } from "../client.js";
 import { LowportError } from "../errors.js";
 import { now as clock, sleep } from "../time-limit.js";
 import type { BoundSocket } from "../types.js";
-import { find_holders, has_socket, type Place } from "./processes.js";
+import { any_in_flight, find_holders, has_socket, type Place } from "./processes.js";
+import { taken } from "./taken.js";
 
 /** What is asked for. */
 export type Wanted = Pick<Required<Params<"bind">>, "protocol" | "address" | "port" | "ipv6Only" | "reusePort" | "label">;
@@ -30,10 +30,12 @@ interface Tracked {
 
 /**
  * Milliseconds between two looks at whether somebody still has the sockets: what nobody has is looked for `again`, because it
- * may have been on its way from one process to another, and then given back. So long a listener that was closed takes
+ * may have gone from one process to another meanwhile, and then given back. So long a listener that was closed takes
  * connections; with a hold it is meant to. A look takes some 60 us, and with the timer 0.2 % of a CPU.
  */
 const LOOK_MS = { usually: 100, again: 20, with_hold: 2_000 };
+/** Milliseconds for which what nobody has may be on its way from one process to another, while anything is. */
+const IN_FLIGHT_MS = 5_000;
 /** A part of a CPU, for looks that take longer: a process that cannot be looked into may have a socket, and all are searched. */
 const MOST = 0.01;
 /** Milliseconds for which an address may be taken by a program of this user that has ended: its supervisor is about to. */
@@ -71,7 +73,7 @@ export class ProgramLeases {
   #unused(of: Iterable<Tracked> = this.#tracked): Tracked[] {
     const moved = [...of].filter(({ place, inode }) => !has_socket(place, inode));
     if (moved.length === 0) return [];
-    const places = find_holders(moved.map(({ inode }) => inode));
+    const places = find_holders(new Map(moved.map(({ inode, place }) => [inode, place])));
     for (const tracked of moved) tracked.place = places.get(tracked.inode) ?? tracked.place;
     return moved.filter(({ inode }) => !places.has(inode));
   }
@@ -137,6 +139,7 @@ export class ProgramLeases {
     const start = clock();
     const left = () => Math.max(1, deadline - clock());
     let last = false;
+    let other: LeaseEntry | undefined;
     for (let broken = false; ; ) {
       try {
         const socket = await this.#client.bind({ ...params, timeout: left() });
@@ -148,9 +151,15 @@ export class ProgramLeases {
         const wait = code === "EAGAIN" ? ((error as LowportError).retryAfterMs ?? 100) : ENDING_RETRY_MS;
         if (code === "EAGAIN" && wait > left()) throw error;
         if (code === "EDQUOT" && (error as LowportError).limit !== "maxHoldSeconds" && this.#free_quota()) continue;
-        if (code === "EADDRINUSE" && (last || passed > ENDING_MS || this.#is_own(params))) throw error;
+        const own = code === "EADDRINUSE" ? this.#own_on(params) : undefined;
+        if (own !== undefined) throw own.address === params.address ? taken("itself") : error;
+        if (code === "EADDRINUSE" && (last || passed > ENDING_MS)) throw taken(other ?? (error as LowportError));
         // A lease that is gone now may have ended since the refusal; else it is somebody else's.
-        if (code === "EADDRINUSE") last = !(await this.#is_of_user(params, left()));
+        if (code === "EADDRINUSE") {
+          const found = await this.#find_of_user(params, left());
+          last = found === undefined;
+          if (found !== "unknown") other = found;
+        }
         if (BROKEN.has(code) && broken) throw error;
         if (!["EAGAIN", "EADDRINUSE"].includes(code) && !BROKEN.has(code)) throw error;
         broken ||= BROKEN.has(code);
@@ -159,15 +168,21 @@ export class ProgramLeases {
     }
   }
 
-  /** Whether the program itself has the port. */
-  #is_own({ protocol, port }: Params<"bind">): boolean {
-    return [...this.#tracked].some(({ wanted }) => wanted.protocol === protocol && wanted.port === port);
+  /** What the program itself has of the port. */
+  #own_on({ protocol, port }: Params<"bind">): Wanted | undefined {
+    return [...this.#tracked].map(({ wanted }) => wanted).find((own) => own.protocol === protocol && own.port === port);
   }
 
-  /** Whether this user has the port: another program, whose supervisor may be about to end. */
-  async #is_of_user({ protocol, port }: Params<"bind">, timeout: number): Promise<boolean> {
-    const leases = await this.#client.list({ timeout });
-    return leases.some((lease) => lease.uid === process.getuid?.() && lease.protocol === protocol && lease.port === port);
+  /** Who of this user has the port: another program, whose supervisor may be about to end. */
+  async #find_of_user({ protocol, port }: Params<"bind">, timeout: number): Promise<LeaseEntry | "unknown" | undefined> {
+    try {
+      const leases = await this.#client.list({ timeout });
+      return leases.find((lease) => lease.uid === process.getuid?.() && lease.protocol === protocol && lease.port === port);
+    } catch (error) {
+      if (code_of(error) !== "EAGAIN" && !BROKEN.has(code_of(error))) throw error;
+      await sleep(Math.min((error as LowportError).retryAfterMs ?? 0, timeout));
+      return "unknown";
+    }
   }
 
   /** The program has the socket from now on. */
@@ -189,11 +204,12 @@ export class ProgramLeases {
     const now = clock();
     const before = process.cpuUsage();
     const unused = new Set(this.#unused());
+    const wait = Math.max(this.#hold * 1000, unused.size > 0 && any_in_flight() ? IN_FLIGHT_MS : 0);
     const { user, system } = process.cpuUsage(before);
     let news = false;
     for (const tracked of [...this.#tracked]) {
       if (!unused.has(tracked)) tracked.closed = undefined;
-      else if (tracked.closed !== undefined && now - tracked.closed >= this.#hold * 1000) this.#give_back(tracked);
+      else if (tracked.closed !== undefined && now - tracked.closed >= wait) this.#give_back(tracked);
       else {
         news ||= tracked.closed === undefined;
         tracked.closed ??= now;

@@ -4,9 +4,12 @@
  * What another process has of the old socket (it was made before a fork) stays the old one; answers.ts tells of it.
  */
 import { closeSync } from "node:fs";
+import { constants } from "node:os";
 import { exec_native } from "./native.js";
 import type { Asked } from "./notice.js";
 import { closes_on_exec, fdinfo_of, link_of, numbers_of, socket_link } from "./processes.js";
+
+const { EBADF } = constants.errno;
 
 interface Registration {
   readonly epoll: number;
@@ -38,8 +41,9 @@ function move({ epoll, number, events, data }: Registration, { thread, process, 
 }
 
 /**
- * Replaces the socket; the program's bind still waits for its answer.
- * @returns 0, or -errno; then the program has what it had
+ * Replaces the socket; the program's bind still waits for its answer. What another of its threads has put at a number meanwhile
+ * stays there.
+ * @returns 0, or -errno, then the program has what it had; -EBADF: it has the socket no more
  */
 export function put_in_place(listener: number, asked: Asked, granted: number): number {
   const native = exec_native();
@@ -47,15 +51,19 @@ export function put_in_place(listener: number, asked: Asked, granted: number): n
   const carried = native.carryOptions(own, granted);
   if (carried < 0) return carried;
   native.setBlocking(granted, blocking ? 1 : 0);
-  const numbers = numbers_of(thread) ?? [];
-  const links = new Map(numbers.map((one) => [one, link_of(thread, one)]));
-  const registrations = numbers
-    .filter((one) => links.get(one) === "anon_inode:[eventpoll]")
-    .flatMap((one) => parse_epoll(one, fdinfo_of(thread, one), inode));
-  const place = (at: number) => native.placeFd(listener, notice, granted, at, closes_on_exec(fdinfo_of(thread, at)) ? 1 : 0);
-  const placed = place(number);
-  if (placed < 0) return placed;
-  for (const at of numbers) if (at !== number && links.get(at) === socket_link(inode)) place(at);
+  const others: number[] = [];
+  const registrations: Registration[] = [];
+  for (const one of numbers_of(thread) ?? []) {
+    const link = link_of(thread, one);
+    if (link === "anon_inode:[eventpoll]") registrations.push(...parse_epoll(one, fdinfo_of(thread, one), inode));
+    if (link === socket_link(inode) && one !== number) others.push(one);
+  }
+  const place = (at: number) => {
+    const closes = closes_on_exec(fdinfo_of(thread, at)) ? 1 : 0;
+    return link_of(thread, at) === socket_link(inode) ? native.placeFd(listener, notice, granted, at, closes) : -EBADF;
+  };
+  const placed = [number, ...others].map(place);
+  if (placed.every((result) => result < 0)) return placed[0] as number;
   for (const registration of registrations) move(registration, asked, granted);
   return 0;
 }

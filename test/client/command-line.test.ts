@@ -101,7 +101,20 @@ test("an option of another command is a usage error", () => {
   ] as const) {
     const { status, stderr } = run(...words, given);
     assert.equal(status, EXIT.usage, `${words} ${given}`);
-    assert.match(stderr, /Unknown option/);
+    assert.match(stderr, new RegExp(`^lowport: there is no option ${given.split("=")[0]}; see lowport`));
+  }
+});
+
+test("what is wrong with an option is told in one sentence of our own", () => {
+  for (const [words, says] of [
+    ["audit tail -n -3", "--lines needs a value, and what follows begins with -"],
+    ["audit tail --lines", "--lines needs a value"],
+    ["list --json=1", "--json takes no value"],
+    ["list -x", "there is no option -x"],
+  ] as const) {
+    const { status, stderr } = run(...words.split(" "));
+    assert.equal(status, EXIT.usage);
+    assert.match(stderr, new RegExp(`^lowport: ${says}; see lowport [a-z ]+ --help\n$`));
   }
 });
 

@@ -139,6 +139,17 @@ test("a program that was started in another network than the helper's gets none 
   await helper.recorded("its end", (line) => line.event === "lease-end" && line.lease === lease);
 });
 
+test("nor does one with --listen, which is not started", async (t) => {
+  const helper = await start_helper(t);
+  const as_alice = ["setpriv", "--reuid=2001", "--regid=2001", `--groups=${LOWPORT_GID}`];
+  const inside = exec("--hold", "30", "--listen", "tcp:80", "--", "/bin/echo", "started");
+  const { code, stdout, stderr } = await run(t, root, ["unshare", "--net", ...as_alice, ...inside]);
+  assert.deepEqual([code, stdout], [1, ""]);
+  assert.match(stderr, /^lowport: exec: EACCES: the helper is in another network than this program/);
+  const { lease } = await helper.recorded("the grant", (line) => line.method === "bind");
+  await helper.recorded("its end", (line) => line.event === "lease-end" && line.lease === lease);
+});
+
 test("who has become somebody else is not asked for: root's supervisor gives nothing to alice", async (t) => {
   const rules = [{ name: "root", users: ["root"], ports: [80] }];
   const helper = await start_helper(t, { rules });

@@ -72,6 +72,9 @@ test("words and environment keep their bytes", async (t) => {
   await same(t, python("import os; print(open('/proc/self/environ', 'rb').read())"), {
     env: { ...Object.fromEntries(names.split(" ").map((name) => [name, `my ${name}`])), ...odd },
   });
+  const environment = python("import hashlib; print(hashlib.md5(open('/proc/self/environ', 'rb').read()).hexdigest())");
+  const large = ["BIG", "lowport_parts"].map((name) => [name, name.repeat(120_000 / name.length)]);
+  await same(t, environment, { env: { ...Object.fromEntries(large), ...odd, here: "my here", OPENSSL_CONF: "/etc/passwd" } });
   const show = python("import sys, os; print(os.fsencode(sys.argv[-1]), os.environb[b'BYTES'])");
   const raw = (command: readonly string[]) => [
     "sh",

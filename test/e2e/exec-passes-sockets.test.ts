@@ -157,3 +157,15 @@ test("refused, taken, out of reach: nothing is started, the exit code says which
   await no_supervisors();
   await no_leases();
 });
+
+test("beside sockets that systemd has passed it is refused, and nothing is asked for", async (t) => {
+  const helper = await start_helper(t, { rules });
+  const as_systemd = ["sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=1; export LISTEN_PID LISTEN_FDS; exec "$@"', "sh"];
+  const { code, stdout, stderr } = await run(t, alice, [
+    ...as_systemd,
+    ...exec("--listen", "tcp:80", "--", "/bin/echo", "started"),
+  ]);
+  assert.deepEqual([code, stdout], [64, ""]);
+  assert.match(stderr, /^lowport: exec: systemd has passed sockets to this process already/);
+  assert.ok(helper.audit().every(({ method }) => method !== "bind"));
+});

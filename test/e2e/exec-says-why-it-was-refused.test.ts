@@ -46,6 +46,27 @@ test("taken, no address of this host: the program sees what the kernel would hav
   assert.match(stderr, /taken by another program or user/);
 });
 
+test("taken by this user: who has it, or had it and has it held, in words for who runs programs", async (t) => {
+  await start_helper(t);
+  const ports = ["127.0.0.1@80", "::1@443"];
+  const first = new Program(t, alice, exec("--hold", "30", "--", ...bind(...ports), "::1@443", "no@1"));
+  await first.ended(); // "no" is no address
+  assert.match(first.stderr, /^lowport exec: bind tcp \[::1\]:443: EADDRINUSE: this program has the port already/m);
+  const held = await run(t, alice, exec("--", ...bind("0.0.0.0@80")));
+  assert.equal(held.stdout, "EADDRINUSE\n");
+  assert.match(
+    held.stderr,
+    /tcp 127\.0\.0\.1:80 is held for the next start of python3 of this user, for 30 s at most, and this is/,
+  );
+  const code = `${BIND}\nsys.stdin.readline()`;
+  const active = new Program(t, alice, exec("--", "/usr/bin/python3", "-c", code, "::1@800"));
+  await active.printed(/bound/);
+  const second = await run(t, alice, exec("--", ...bind("::1@800")));
+  assert.equal(second.stdout, "EADDRINUSE\n");
+  assert.match(second.stderr, /python3 of this user has tcp \[::1\]:800; end it first \(lease [0-9a-f]+ in `lowport list`\)/);
+  for (const { stderr } of [first, held, second]) assert.doesNotMatch(stderr, /release it|"share"/);
+});
+
 test("no helper, no access to it, a socket of nobody's: EACCES, and what to do about it", async (t) => {
   const missing = await run(t, alice, exec("--", ...bind("0.0.0.0@80")), { env: { LOWPORT_SOCKET: "/run/none.sock" } });
   assert.equal(missing.stdout, "EACCES\n");
