@@ -1,6 +1,6 @@
 /**
  * The helper's part in a bind that the kernel refused to a program which knows nothing of lowport (register.ts). Node must
- * have its answer at once, so the event loop stands still until the helper has answered: a millisecond or two, some 30 more the
+ * have its answer at once, so the event loop stands still until the helper has answered: a fraction of a millisecond, some 6 the
  * first time, and TIMEOUT_MS at the very most. What the helper refuses stays Node's own error, with the helper's reason in its message.
  */
 import type { EventEmitter } from "node:events";
