@@ -6,10 +6,9 @@
 import type { EventEmitter } from "node:events";
 import { createRequire } from "node:module";
 import { constants } from "node:os";
-import process from "node:process";
 import { MAX_HOLD_SECONDS } from "../shared/protocol.js";
-import { before_outcome } from "./attempt.js";
-import { LowportError } from "./errors.js";
+import type { LowportError } from "./errors.js";
+import { before_outcome } from "./outcome.js";
 import type { BoundSocket } from "./types.js";
 
 /** Milliseconds that a program stands still for a helper that does not answer. */
@@ -18,9 +17,11 @@ const TIMEOUT_MS = 5_000;
 export const REFUSED = -constants.errno.EACCES;
 
 /** Loaded at the first refusal: most programs that are preloaded (by NODE_OPTIONS, say) never need it. */
-function shared_client() {
-  return (createRequire(import.meta.url)("./shared-client.js") as typeof import("./shared-client.js")).shared_client();
+function library() {
+  loaded ??= createRequire(import.meta.url)("./index.js") as typeof import("./index.js");
+  return loaded;
 }
+let loaded: typeof import("./index.js") | undefined;
 
 /** What the program wants to bind. */
 export interface Wanted {
@@ -46,7 +47,11 @@ const kept = new Map<BoundSocket, () => void>();
 function read_hold(): number {
   const text = process.env["LOWPORT_HOLD"] || "0";
   if (/^[0-9]+$/.test(text) && Number(text) <= MAX_HOLD_SECONDS) return Number(text);
-  throw new LowportError("EINVAL", "bind", `LOWPORT_HOLD is "${text}", and must be seconds from 0 to ${MAX_HOLD_SECONDS}`);
+  throw new (library().LowportError)(
+    "EINVAL",
+    "bind",
+    `LOWPORT_HOLD is "${text}", and must be seconds from 0 to ${MAX_HOLD_SECONDS}`,
+  );
 }
 
 /**
@@ -75,7 +80,9 @@ function bind_now(wanted: Wanted, hold: number): BoundSocket {
   const label = process.env["LOWPORT_LABEL"];
   const ask = (at: string, again = true): BoundSocket => {
     try {
-      return shared_client().bind_now({ ...others, address: at, hold, ...(label ? { label } : {}), timeout: TIMEOUT_MS });
+      return library()
+        .Client.shared()
+        .bind_now({ ...others, address: at, hold, ...(label ? { label } : {}), timeout: TIMEOUT_MS });
     } catch (error) {
       // The helper has been restarted, and the event loop had no time yet to notice.
       if (again && (error as LowportError).code === "ECONNRESET") return ask(at, false);
@@ -109,7 +116,7 @@ export function errno_of(error: unknown): number {
 /** Adds why the helper could not help to an error of Node's. */
 export function explain(error: Error, refusal: unknown): void {
   const { message, stack } = error;
-  error.message = `${message}; ${refusal instanceof LowportError ? refusal.reason : String(refusal)}`;
+  error.message = `${message}; ${(refusal as Partial<LowportError>).reason ?? String(refusal)}`;
   if (stack !== undefined) error.stack = stack.replace(message, () => error.message);
   error.cause = refusal;
 }

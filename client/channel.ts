@@ -7,6 +7,7 @@ import { LineReader } from "../shared/framing.js";
 import { errno_name, MAX_FDS, native } from "../shared/native.js";
 import { keep_alive, READABLE, unwatch, WRITABLE, watch } from "../shared/poll.js";
 import { LowportError } from "./errors.js";
+import { own_addon } from "./own-addon.js";
 
 /** Bytes in a reply; an operator's `list` of 100,000 leases fits. */
 const MAX_REPLY_BYTES = 64 * 1024 * 1024;
@@ -45,6 +46,8 @@ export class Channel {
   /** Descriptors that have come and are not taken by a message yet. */
   readonly #fds: number[] = [];
   #unsent: Buffer = Buffer.alloc(0);
+  /** What is watched for. */
+  #mask = READABLE;
   #closed = false;
 
   /** @param fd a connected Unix stream socket; the channel closes it */
@@ -60,15 +63,16 @@ export class Channel {
     if ((mask & ~WRITABLE) !== 0) this.#read();
   };
 
-  /** Sends and reads what can be at this moment, for a caller that blocks the event loop. */
-  turn(): void {
-    this.#flush();
-    this.#read();
+  /** For a caller that blocks the event loop: sends and reads what can be within so many milliseconds. */
+  turn(ms: number): void {
+    const mask = READABLE | (this.#unsent.length > 0 ? WRITABLE : 0);
+    if (own_addon().waitReady(this.#fd, mask, Math.ceil(ms)) > 0) this.#on_ready(mask);
   }
 
   /** Sends a message; nothing is lost if the kernel does not take it all at once. */
   send(message: object): void {
-    this.#unsent = Buffer.concat([this.#unsent, Buffer.from(`${JSON.stringify(message)}\n`)]);
+    const line = Buffer.from(`${JSON.stringify(message)}\n`);
+    this.#unsent = this.#unsent.length === 0 ? line : Buffer.concat([this.#unsent, line]);
     this.#flush();
   }
 
@@ -80,7 +84,10 @@ export class Channel {
       // What the helper said before it closed may still be there to read: the reader finds the end itself.
       else this.#unsent = Buffer.alloc(0);
     }
-    if (!this.#closed) watch(this.#fd, READABLE | (this.#unsent.length > 0 ? WRITABLE : 0), this.#on_ready);
+    const mask = READABLE | (this.#unsent.length > 0 ? WRITABLE : 0);
+    if (this.#closed || mask === this.#mask) return;
+    this.#mask = mask;
+    watch(this.#fd, mask, this.#on_ready);
   }
 
   #read(): void {

@@ -4,28 +4,27 @@
  */
 import { EventEmitter } from "node:events";
 import { closeSync } from "node:fs";
-import { JSONRPCClient } from "json-rpc-2.0";
 import type { LeaseEntry, MethodName, Params, Result } from "../shared/methods.js";
 import { errno_name, native } from "../shared/native.js";
 import { DEFAULT_SOCKET } from "../shared/protocol.js";
 import { await_replies, Channel, require_addon } from "./channel.js";
 import { error_from_reply, LowportError, not_answered, unreachable } from "./errors.js";
-import { as_response, is_reply, type Reply, type Waiting } from "./reply.js";
+import { is_reply, type Reply, type Waiting } from "./reply.js";
 import { PASSING, type Returned, Returns } from "./returns.js";
-import { Attempts, block, sleep, time_limit } from "./time-limit.js";
+import { Attempts, block, now, sleep, time_limit } from "./time-limit.js";
 import type { BindOptions, BoundSocket, CallOptions, ClientEvents } from "./types.js";
 
 const DEFAULT_TIMEOUT_MS = 10_000;
 const UNKNOWN_SOCKET = "the helper no longer knows this socket; if it was not revoked, it serves on";
 /** Milliseconds until connecting is tried again while the helper's queue is full. */
 const QUEUE_FULL_RETRY_MS = 20;
-/** Milliseconds between looks at the socket while a caller is blocked. */
-const BLOCK_MS = 0.1;
+
+const default_path = () => process.env["LOWPORT_SOCKET"] || DEFAULT_SOCKET;
+const clients = new Map<string, Client>();
 
 export class Client extends EventEmitter<ClientEvents> {
   /** Path of the control socket. */
   readonly path: string;
-  readonly #rpc = new JSONRPCClient((request: object) => this.#require_channel().send(request));
   readonly #waiting = new Map<number, Waiting>();
   readonly #leases = new Map<BoundSocket, Params<"bind">>();
   /** Leases of a connection that is gone, to be asked for again. */
@@ -38,13 +37,20 @@ export class Client extends EventEmitter<ClientEvents> {
   #ids = 0;
   #closed = false;
 
-  constructor(path: string = process.env["LOWPORT_SOCKET"] || DEFAULT_SOCKET) {
+  /** The one that `bind`, `listen` and `bindUdp` use: one for each control socket in a process or worker thread. */
+  static shared(path: string = default_path()): Client {
+    const client = clients.get(path) ?? new Client(path);
+    clients.set(path, client);
+    return client;
+  }
+
+  constructor(path: string = default_path()) {
     super();
     this.path = path;
   }
 
   /** Connects, unless it is connected. @throws LowportError that says how the helper can be reached */
-  async connect(deadline = performance.now() + DEFAULT_TIMEOUT_MS): Promise<void> {
+  async connect(deadline = now() + DEFAULT_TIMEOUT_MS): Promise<void> {
     const try_until = async () => {
       while (!this.#open(deadline)) await sleep(QUEUE_FULL_RETRY_MS);
     };
@@ -57,7 +63,7 @@ export class Client extends EventEmitter<ClientEvents> {
     if (this.#closed) throw new LowportError("ECONNABORTED", "connect", "this client was closed; make another");
     if (this.#channel !== undefined) return true;
     const fd = native().openUnix(this.path, 0);
-    if (fd < 0 && errno_name(fd) === "EAGAIN" && performance.now() < deadline) return false;
+    if (fd < 0 && errno_name(fd) === "EAGAIN" && now() < deadline) return false;
     if (fd < 0) throw unreachable(this.path, errno_name(fd));
     this.#fatal = undefined;
     this.#channel = new Channel(fd, {
@@ -70,19 +76,14 @@ export class Client extends EventEmitter<ClientEvents> {
     return true;
   }
 
-  #require_channel(): Channel {
-    if (this.#channel === undefined) throw new Error("the connection is closed");
-    return this.#channel;
-  }
-
   #on_message(reply: Reply, take_fds: (count: number) => number[]): void {
     const fds = take_fds(reply.result?.fds ?? 0);
     const waiting = typeof reply.id === "number" ? this.#waiting.get(reply.id) : undefined;
-    if (waiting !== undefined) this.#rpc.receive(as_response(reply));
     if (waiting === undefined) for (const fd of fds) closeSync(fd);
-    else if (Object.assign(waiting, { fds, reply }).abandoned) {
+    else {
       this.#waiting.delete(reply.id as number);
-      this.#give_back(waiting);
+      if (Object.assign(waiting, { fds, reply }).abandoned) this.#give_back(waiting);
+      else waiting.end?.();
     }
     if (reply.id === null && reply.error !== undefined) this.#fatal = error_from_reply("connect", reply.error);
   }
@@ -97,22 +98,28 @@ export class Client extends EventEmitter<ClientEvents> {
 
   #on_close(error: LowportError): void {
     this.#channel = undefined;
-    for (const [id, { abandoned }] of this.#waiting) if (abandoned) this.#waiting.delete(id);
     this.#returns.on_close();
     this.#fatal ??= error;
-    this.#rpc.rejectAllPendingRequests(error.reason);
+    for (const { end } of this.#waiting.values()) end?.(this.#fatal);
+    this.#waiting.clear();
     if (this.#closed) return;
     this.emit("disconnect", error);
     for (const socket of this.#leases.keys()) this.#to_resume.add(socket);
     if (this.#leases.size > 0 || this.#returns.any) this.#attempts.start();
   }
 
+  /** @throws LowportError if the connection is closed */
+  #send(method: MethodName, params: object, waiting: Waiting): void {
+    if (this.#channel === undefined) throw this.#fatal ?? unreachable(this.path, "ECONNRESET");
+    const id = ++this.#ids;
+    this.#waiting.set(id, waiting);
+    this.#channel.send({ jsonrpc: "2.0", id, method, params });
+  }
+
   /** Does not keep the process alive. @returns false if there is no connection */
   #send_release(returned: Returned): boolean {
     if (this.#channel === undefined) return false;
-    const id = ++this.#ids;
-    this.#waiting.set(id, { method: "release", abandoned: true, fds: [], returned });
-    this.#channel.send({ jsonrpc: "2.0", id, method: "release", params: { lease: returned.lease } });
+    this.#send("release", { lease: returned.lease }, { method: "release", abandoned: true, fds: [], returned });
     return true;
   }
 
@@ -126,33 +133,29 @@ export class Client extends EventEmitter<ClientEvents> {
   async #call<M extends MethodName>(method: M, params: Params<M>, options: CallOptions) {
     const { signal, timeout = DEFAULT_TIMEOUT_MS } = options;
     if (signal?.aborted === true) throw signal.reason;
-    const id = ++this.#ids;
     const waiting: Waiting = { method, abandoned: false, fds: [] };
-    const limit = time_limit({ signal, timeout }, () => not_answered(this.path, method, timeout));
-    const answered = async () => {
-      await this.connect(performance.now() + timeout);
-      if (waiting.abandoned) return undefined;
-      this.#waiting.set(id, waiting);
-      return this.#rpc.requestAdvanced({ jsonrpc: "2.0", id, method, params });
-    };
+    let clear = () => undefined as void;
     let kept_alive = false;
     try {
       require_addon();
       await_replies(1);
       kept_alive = true;
-      const reply = await Promise.race([answered(), limit.over]);
-      this.#waiting.delete(id);
-      if (reply?.error === undefined) return { result: reply?.result as Result<M>, fds: waiting.fds };
-      // The dispatcher's own code 0: the connection closed.
-      throw reply.error.code === 0
-        ? (this.#fatal ?? unreachable(this.path, "ECONNRESET"))
-        : error_from_reply(method, reply.error);
+      await new Promise<void>((resolve, reject) => {
+        waiting.end = (error) => (error === undefined ? resolve() : reject(error));
+        clear = time_limit({ signal, timeout }, () => not_answered(this.path, method, timeout), reject);
+        const send = () => waiting.abandoned || this.#send(method, params, waiting);
+        const deadline = now() + timeout;
+        if (this.#open(deadline)) send();
+        else this.connect(deadline).then(send).catch(reject);
+      });
+      if (waiting.reply?.error !== undefined) throw error_from_reply(method, waiting.reply.error);
+      return { result: waiting.reply?.result as Result<M>, fds: waiting.fds };
     } catch (error) {
       waiting.abandoned = true; // stays in #waiting until the reply comes, if it was sent
       this.#give_back(waiting); // it may have come in the very moment that it was given up
       throw error;
     } finally {
-      limit.clear();
+      clear();
       if (kept_alive) await_replies(-1);
     }
   }
@@ -167,19 +170,18 @@ export class Client extends EventEmitter<ClientEvents> {
   /** As `bind`, but blocks this thread until the helper has answered, for a caller that must answer at once itself. */
   bind_now({ timeout = DEFAULT_TIMEOUT_MS, ...params }: Omit<BindOptions, "signal">): BoundSocket {
     require_addon();
-    const deadline = performance.now() + timeout;
+    const deadline = now() + timeout;
     while (!this.#open(deadline)) block(QUEUE_FULL_RETRY_MS);
     this.#returns.before(params);
-    const id = ++this.#ids;
     const waiting: Waiting = { method: "bind", abandoned: false, fds: [] };
-    this.#waiting.set(id, waiting);
-    this.#require_channel().send({ jsonrpc: "2.0", id, method: "bind", params });
-    for (; waiting.reply === undefined && this.#channel !== undefined && performance.now() < deadline; block(BLOCK_MS))
-      this.#channel.turn();
+    this.#send("bind", params, waiting);
+    for (let left = timeout; waiting.reply === undefined && this.#channel !== undefined && left > 0; ) {
+      this.#channel.turn(left);
+      left = deadline - now();
+    }
     const { reply, fds } = waiting;
     waiting.abandoned = reply === undefined && this.#channel !== undefined;
     if (waiting.abandoned) throw not_answered(this.path, "bind", timeout);
-    this.#waiting.delete(id);
     if (reply === undefined) throw this.#fatal ?? unreachable(this.path, "ECONNRESET");
     if (reply.error !== undefined) throw error_from_reply("bind", reply.error);
     return this.#take(params, reply.result as Result<"bind">, fds);

@@ -4,7 +4,7 @@
  *     import { listen } from "lowport";
  *     await listen(http.createServer(app), { port: 443 });
  */
-import { shared_client } from "./shared-client.js";
+import { Client } from "./client.js";
 import type { BindOptions, BoundSocket, ConnectOptions } from "./types.js";
 
 export type { LeaseEntry } from "../shared/methods.js";
@@ -20,5 +20,5 @@ export { bindUdp, type UdpOptions } from "./udp.js";
  * @throws LowportError (EACCES, EADDRINUSE, EADDRNOTAVAIL, EDQUOT, EAGAIN, ...), or the signal's reason
  */
 export async function bind({ socket, ...options }: BindOptions & ConnectOptions): Promise<BoundSocket> {
-  return shared_client(socket).bind(options);
+  return Client.shared(socket).bind(options);
 }

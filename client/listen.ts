@@ -6,12 +6,13 @@
 import cluster from "node:cluster";
 import type { EventEmitter } from "node:events";
 import { closeSync } from "node:fs";
-import { isIP, type Server, Socket } from "node:net";
+import net from "node:net";
+import { constants } from "node:os";
 import { attempt } from "./attempt.js";
+import { Client } from "./client.js";
 import { LowportError } from "./errors.js";
 import { inherited_count, take_inherited } from "./inherited.js";
-import { shared_client } from "./shared-client.js";
-import type { BoundSocket, CallOptions } from "./types.js";
+import type { BindOptions, BoundSocket, CallOptions } from "./types.js";
 
 export interface ListenOptions extends CallOptions {
   port: number;
@@ -30,6 +31,16 @@ export interface ListenOptions extends CallOptions {
   /** Path of the helper's control socket. */
   socket?: string | undefined;
 }
+
+/** A refusal of the kernel's as Node tells it, as far as it is passed on. */
+type Refused = NodeJS.ErrnoException & { address?: string; port?: number };
+
+/** What Node makes a server's handle with. It is not documented: without it all works as well, and takes longer. */
+const { _createServerHandle: create_handle } = net as unknown as {
+  _createServerHandle?: (address?: string, port?: number, family?: number, fd?: number) => { close(): void } | number;
+};
+/** Then that asks the helper itself (register.ts). */
+const REGISTERED = Symbol.for("lowport.register");
 
 /** How it came to listen. */
 export interface Listening {
@@ -58,12 +69,12 @@ export function explain_refusal(refused: NodeJS.ErrnoException, error: unknown):
     retryAfterMs,
     cause: error,
   });
-  const { address, port } = refused as { address?: string; port?: number };
+  const { address, port } = refused as Refused;
   return Object.assign(explained, { address, port });
 }
 
 async function resolve(host: string | undefined): Promise<string | undefined> {
-  if (host === undefined || isIP(host) !== 0) return host;
+  if (host === undefined || net.isIP(host) !== 0) return host;
   const { lookup } = await import("node:dns/promises"); // only here, because it takes time to load
   return (await lookup(host)).address;
 }
@@ -80,8 +91,8 @@ export async function ask_helper(protocol: "tcp" | "udp", options: ListenOptions
   const ask = (at: string | undefined) => {
     // 0 is Node's word for the least.
     const queue = backlog === undefined ? undefined : Math.max(1, backlog);
-    const wanted = defined({ port, backlog: queue, ipv6Only, hold, label, share, address: at });
-    return shared_client(socket).bind({ ...wanted, protocol, signal, timeout });
+    const wanted = { protocol, port, backlog: queue, ipv6Only, hold, label, share, address: at, signal, timeout };
+    return Client.shared(socket).bind(wanted as BindOptions); // what is undefined is not sent
   };
   try {
     return await ask(address);
@@ -96,26 +107,55 @@ export async function ask_helper(protocol: "tcp" | "udp", options: ListenOptions
  * @throws what `server.listen` gives (EADDRINUSE, ...), or, where the kernel says EACCES, a LowportError with the helper's
  *   reason; the signal's reason
  */
-export async function listen(server: Server, options: ListenOptions): Promise<Listening> {
-  const { port, host, backlog, ipv6Only, signal, share = cluster.isWorker } = options;
+export async function listen(server: net.Server, options: ListenOptions): Promise<Listening> {
+  const { backlog, signal, share = cluster.isWorker } = options;
   signal?.throwIfAborted();
-  const inherited = await take_fitting(true, options);
+  const inherited = inherited_count() === 0 ? undefined : await take_fitting(true, options);
   if (inherited !== undefined) {
     await adopt(server, inherited, backlog);
     return { via: "inherited" };
   }
+  const refused = foresee_refusal(server, options) ?? (await listen_directly(server, options));
+  if (refused === undefined) return { via: "direct" };
+  const lease = await lend(server, () => ask_helper("tcp", { ...options, share }), refused);
+  try {
+    await adopt(server, lease.fd, backlog);
+  } catch (error) {
+    void lease.release();
+    throw error;
+  }
+  return { via: "helper", lease };
+}
+
+/** @returns what the kernel has refused, if it did. @throws what else went wrong */
+async function listen_directly(
+  server: net.Server,
+  { port, host, backlog, ipv6Only }: ListenOptions,
+): Promise<Refused | undefined> {
   try {
     await attempt(server, () => server.listen(defined({ port, host, backlog, ipv6Only })));
-    return { via: "direct" };
-  } catch (refused) {
-    if ((refused as NodeJS.ErrnoException).code !== "EACCES" || port === 0) throw refused;
-    const lease = await lend(server, () => ask_helper("tcp", { ...options, share }), refused as NodeJS.ErrnoException);
-    await adopt(server, lease.fd, backlog).catch((error: unknown) => {
-      void lease.release();
-      throw error;
-    });
-    return { via: "helper", lease };
+    return undefined;
+  } catch (error) {
+    if ((error as Refused).code !== "EACCES" || port === 0) throw error;
+    return error as Refused;
   }
+}
+
+/**
+ * Tries the bind alone, because Node's way to an error takes three times as long as all that it tries.
+ * @returns what Node would say; undefined where it is Node's to try
+ */
+function foresee_refusal(server: net.Server, { port, host }: ListenOptions): Refused | undefined {
+  const family = host === undefined ? 6 : net.isIP(host);
+  const privileged = Number.isInteger(port) && port > 0 && port < 1024;
+  const own = server.listening || server.listen !== net.Server.prototype.listen || REGISTERED in globalThis;
+  if (!privileged || family === 0 || own || create_handle === undefined || cluster.isWorker) return undefined;
+  const handle = create_handle(host ?? "::", port, family);
+  if (typeof handle !== "number") handle.close();
+  if (handle !== -constants.errno.EACCES) return undefined;
+  const address = host ?? "0.0.0.0";
+  const message = `listen EACCES: permission denied ${address}:${port}`;
+  return { name: "Error", code: "EACCES", syscall: "listen", address, port, message };
 }
 
 /**
@@ -159,15 +199,21 @@ export async function lend(
 }
 
 /** Serves on a listening descriptor, which is the server's from then on. */
-async function adopt(server: Server, fd: number, backlog = 511): Promise<void> {
-  // As a socket and not as { fd }: in a cluster worker the latter would send the bare number to the primary.
-  const carrier = new Socket({ fd, readable: false, writable: false, manualStart: true } as ConstructorParameters<
-    typeof Socket
-  >[0]);
+async function adopt(server: net.Server, fd: number, backlog = 511): Promise<void> {
+  // As a handle and not as { fd }: in a cluster worker the latter would send the bare number to the primary.
+  const made = create_handle?.(undefined, undefined, undefined, fd);
+  const carrier = typeof made === "object" ? made : carry(fd);
   try {
     await attempt(server, () => server.listen(carrier, backlog));
   } catch (error) {
-    carrier.destroy();
+    if (carrier instanceof net.Socket) carrier.destroy();
+    else carrier.close();
     throw error;
   }
+}
+
+/** The documented way to a handle. */
+function carry(fd: number): net.Socket {
+  const unused = { readable: false, writable: false, manualStart: true };
+  return new net.Socket({ fd, ...unused });
 }

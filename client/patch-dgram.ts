@@ -6,7 +6,7 @@ import cluster from "node:cluster";
 import dgram from "node:dgram";
 import { constants } from "node:os";
 import { ask_now, errno_of, explain, type Handle } from "./ask-now.js";
-import { before_outcome, is_tried } from "./attempt.js";
+import { before_outcome, is_tried } from "./outcome.js";
 import { close_at_disconnect } from "./patch-net.js";
 
 type UdpHandle = Handle & { open(fd: number): number; connect: unknown; constructor: new () => UdpHandle };

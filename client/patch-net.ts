@@ -8,9 +8,8 @@
  */
 import cluster from "node:cluster";
 import net from "node:net";
-import process from "node:process";
 import { ask_now, errno_of, explain_next_error, type Handle, REFUSED } from "./ask-now.js";
-import { is_tried } from "./attempt.js";
+import { is_tried } from "./outcome.js";
 
 /** Flags of libuv's uv_tcp_bind. */
 const IPV6_ONLY = 1;

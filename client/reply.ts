@@ -1,5 +1,5 @@
 /** The form of what the helper answers: whatever listens on the socket could be something else. */
-import type { JSONRPCResponse } from "json-rpc-2.0";
+import type { LowportError } from "./errors.js";
 import type { Returned } from "./returns.js";
 
 /** A JSON-RPC response, as far as its form has been looked at. */
@@ -18,6 +18,8 @@ export interface Waiting {
   readonly returned?: Returned;
   reply?: Reply;
   fds: number[];
+  /** Ends the waiting; left out by who looks for the reply itself. */
+  end?: (error?: LowportError) => void;
 }
 
 const is_object = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null;
@@ -27,9 +29,4 @@ export function is_reply(message: unknown): message is Reply {
   const { result, error } = message;
   if (error === undefined) return is_object(result) && ["number", "undefined"].includes(typeof result["fds"]);
   return result === undefined && is_object(error) && typeof error["code"] === "number";
-}
-
-/** A reply as the dispatcher takes it. */
-export function as_response({ id, result, error }: Reply): JSONRPCResponse {
-  return error === undefined ? { jsonrpc: "2.0", id, result } : { jsonrpc: "2.0", id, error: { ...error } };
 }

@@ -4,7 +4,7 @@
  * It is the code as it is, names and all, file after file, and the same bytes each time; a test holds the helper's to that.
  * The addon and posix stay outside, and so do the commands of an admin, which are loaded when they are given.
  */
-import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build, type Metafile, type OutputFile, type Plugin } from "esbuild";
@@ -13,11 +13,8 @@ const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
 /** What the packages have for what they are not asked to do: files, threads, hidden members, circles; the other side of calls. */
 const UNUSED = {
-  helper: {
-    pino: /^(sonic-boom|thread-stream|worker_threads|@pinojs\/redact|safe-stable-stringify|\.\/(lib\/)?(transport|multistream))$/,
-    "json-rpc-2.0": /^\.\/(client|server|server-and-client)$/,
-  },
-  client: { "json-rpc-2.0": /^\.\/(server|server-and-client)$/ },
+  pino: /^(sonic-boom|thread-stream|worker_threads|@pinojs\/redact|safe-stable-stringify|\.\/(lib\/)?(transport|multistream))$/,
+  "json-rpc-2.0": /^\.\/(client|server|server-and-client)$/,
 };
 
 /** What stands in its place: it can be loaded, and fails when it is called. */
@@ -66,37 +63,58 @@ const COMMON = {
   legalComments: "inline",
 } as const;
 
-/** The bundle of the compiled helper, and what it is made of. Not an ES module, which Node takes longer to start. */
+/** Not an ES module, which Node takes longer to start. */
+const NO_MODULE = {
+  format: "cjs",
+  define: { "import.meta.url": "bundle_url" },
+  banner: { js: '"use strict";\nconst bundle_url = require("node:url").pathToFileURL(__filename).href;' },
+} as const;
+
+/** The bundle of the compiled helper, and what it is made of. */
 export async function bundle_helper(): Promise<{ outputFiles: OutputFile[]; metafile: Metafile }> {
   return build({
     ...COMMON,
     entryPoints: ["dist/helper/main.js"],
     outfile: "dist/helper/main.cjs",
-    format: "cjs",
     external: ["./admin/commands.js"],
-    define: { "import.meta.url": "bundle_url" },
-    banner: { js: '"use strict";\nconst bundle_url = require("node:url").pathToFileURL(__filename).href;' },
-    plugins: [leave_out(UNUSED.helper), take_names(/\/dist\/(helper|shared)\/.*\.js$/, "require")],
+    ...NO_MODULE,
+    plugins: [leave_out(UNUSED), take_names(/\/dist\/(helper|shared)\/.*\.js$/, "require")],
   });
 }
 
-/** The library, in place of what the compiler has made of these files; what two of them need is in a part that is loaded once. */
-async function bundle_client(): Promise<{ outputFiles: OutputFile[] }> {
+/**
+ * A file in place of what the compiler has made of it, with all that it imports. What is preloaded has nothing of the library's, which
+ * it loads when it needs it, so that there is one of that in a process.
+ */
+async function bundle_library(file: string): Promise<{ outputFiles: OutputFile[] }> {
   return build({
     ...COMMON,
-    entryPoints: ["client/index.ts", "client/register.ts", "client/shared-client.ts"],
+    entryPoints: [file],
     outdir: "dist/client",
     format: "esm",
-    splitting: true,
-    chunkNames: "part-[hash]",
-    plugins: [leave_out(UNUSED.client), take_names(/\/(client|shared)\/[^/]*\.ts$/, "process.getBuiltinModule")],
+    plugins: [take_names(/\/(client|shared)\/[^/]*\.ts$/, "process.getBuiltinModule")],
+  });
+}
+
+/** The two programs of `lowport exec`, which the user's program waits for. */
+async function bundle_exec(): Promise<{ outputFiles: OutputFile[] }> {
+  return build({
+    ...COMMON,
+    entryPoints: { exec: "client/exec/main.ts", supervisor: "client/exec/supervisor.ts" },
+    outdir: "dist/client",
+    outExtension: { ".js": ".cjs" },
+    ...NO_MODULE,
+    plugins: [take_names(/\/(client|shared)\/.*\.ts$/, "require")],
   });
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const client = join(ROOT, "dist/client");
-  for (const old of readdirSync(client).filter((name) => name.startsWith("part-"))) rmSync(join(client, old));
-  const all = [await bundle_helper(), await bundle_client()];
+  const all = [
+    await bundle_helper(),
+    await bundle_library("client/index.ts"),
+    await bundle_library("client/register.ts"),
+    await bundle_exec(),
+  ];
   for (const { path, contents } of all.flatMap(({ outputFiles }) => outputFiles)) writeFileSync(path, contents);
   chmodSync(join(ROOT, "dist/helper/main.cjs"), 0o755);
 }

@@ -137,9 +137,6 @@ async function main(): Promise<void> {
   // The app's own copy of the library, because this checkout may be in a folder that nobody else can enter.
   for (const part of ["client", "shared"])
     cpSync(join(REPOSITORY, "dist", part), join(folder, "program", part), { recursive: true });
-  cpSync(join(REPOSITORY, "node_modules/json-rpc-2.0"), join(folder, "program/node_modules/json-rpc-2.0"), {
-    recursive: true,
-  });
   writeFileSync(join(folder, "program/package.json"), '{ "type": "module" }\n');
   writeFileSync(join(folder, "app.mjs"), APP(port));
   const node = node_for_all();

@@ -8,12 +8,12 @@
  */
 import { accessSync, closeSync, constants as fs, statSync, writeSync } from "node:fs";
 import { basename } from "node:path";
-import { fileURLToPath } from "node:url";
 import { errno_name, MAX_FDS, native } from "../../shared/native.js";
 import { keep_alive } from "../../shared/poll.js";
 import { DEFAULT_SOCKET, EXIT } from "../../shared/protocol.js";
 import { printable } from "../command/terminal.js";
 import { LowportError } from "../errors.js";
+import { SUPERVISOR } from "../own-addon.js";
 import { own_environment, own_words, read_inherited } from "./inherited.js";
 import { type Order, type Report, read_message, type ToListen } from "./messages.js";
 import { exec_native } from "./native.js";
@@ -73,11 +73,10 @@ const bits = (numbers: readonly number[]) => numbers.reduce((mask, number) => ma
 
 /** @returns the socket to it */
 function start_supervisor(): number {
-  const main = fileURLToPath(new URL("supervisor.js", import.meta.url));
   // Nothing of the program's environment: what is meant for its Node (NODE_OPTIONS) is not meant for ours.
   const library = process.env["LD_LIBRARY_PATH"];
   const env = library === undefined ? [] : [`LD_LIBRARY_PATH=${library}`];
-  const channel = exec_native().startApart(words([process.execPath, ...NODE_FLAGS, main]), words(env));
+  const channel = exec_native().startApart(words([process.execPath, ...NODE_FLAGS, SUPERVISOR]), words(env));
   if (channel < 0) throw new Exit(EXIT.bug, `the supervisor cannot be started: ${errno_name(channel)}`);
   return channel;
 }

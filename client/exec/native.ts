@@ -2,9 +2,9 @@
  * The addon of `lowport exec` and its types. The helper never loads it: it is the client's alone. A call's result is a number
  * >= 0, or -errno. The calls themselves are described in ../native/*.c.
  */
-import { createRequire } from "node:module";
 import { message_of } from "../../shared/errors.js";
 import { LowportError } from "../errors.js";
+import { own_addon } from "../own-addon.js";
 
 export interface ExecNative {
   startApart(argv: Uint8Array, env: Uint8Array): number;
@@ -24,15 +24,13 @@ export interface ExecNative {
   setBlocking(fd: number, blocking: 0 | 1): number;
   moveEpoll(words: Int32Array): number;
   writeNow(fd: number, bytes: Uint8Array): number;
+  waitReady(fd: number, mask: number, ms: number): number;
 }
-
-let loaded: ExecNative | undefined;
 
 /** The addon, loaded at its first use. @throws LowportError ENOSYS that says how to build it */
 export function exec_native(): ExecNative {
   try {
-    loaded ??= createRequire(import.meta.url)("../native/exec.node") as ExecNative;
-    return loaded;
+    return own_addon();
   } catch (error) {
     const cure =
       process.platform === "linux"

@@ -30,4 +30,4 @@ async function main(): Promise<void> {
   process.on("uncaughtException", () => undefined);
 }
 
-await main();
+void main();

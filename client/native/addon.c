@@ -11,7 +11,7 @@ NAPI_MODULE_INIT() {
         {"receiveNotice", receive_notice}, {"noticeIsValid", notice_is_valid}, {"readAddress", read_address},
         {"takeFd", take_fd},               {"placeFd", place_fd},             {"answerNotice", answer_notice},
         {"describeSocket", describe_socket}, {"carryOptions", carry_options}, {"setBlocking", set_blocking},
-        {"moveEpoll", move_epoll},         {"writeNow", write_now},
+        {"moveEpoll", move_epoll},         {"writeNow", write_now},           {"waitReady", wait_ready},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         napi_value function;

@@ -199,3 +199,13 @@ napi_value write_now(napi_env env, napi_callback_info info) {
         return make_int(env, -EAGAIN);
     return make_result(env, write(fd, bytes, length < 4096 ? length : 4096)); /* PIPE_BUF: whole, or not at all */
 }
+
+/* waitReady(fd, mask, ms) -> what of the mask is ready (epoll(7)); 0 if nothing was in that time, or a signal came. The thread waits. */
+napi_value wait_ready(napi_env env, napi_callback_info info) {
+    int32_t fd, mask, ms;
+    if (!get_args(env, info, "iii", &fd, &mask, &ms))
+        return NULL;
+    struct pollfd ready = {.fd = fd, .events = (short)mask};
+    int count = poll(&ready, 1, ms);
+    return count < 0 && errno != EINTR ? make_result(env, -1) : make_int(env, count > 0 ? ready.revents : 0);
+}

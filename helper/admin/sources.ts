@@ -42,7 +42,7 @@ const PARTS: readonly (readonly [string, RegExp])[] = [
   ["LICENSE", /./],
   ["shared/PROTOCOL.md", /./],
   ["dist/helper", /(?<!\/helper\/main)\.c?js$|main\.cjs$/],
-  ["dist/client", /\.(js|sh|node)$/],
+  ["dist/client", /(?<!\/exec\/(main|supervisor))\.(c?js|sh|node)$/],
   ["dist/shared", /(?<!\/(generate|bundle))\.(js|json|node)$/],
   ["shared/generated", /\.json$/],
   ["helper/service", /./],
@@ -116,7 +116,7 @@ here=${LIBRARY}/current/dist/client node=${LIBRARY}/current/node
 . "$here/note-inherited.sh"
 . "$here/node-flags.sh"
 main=cli.js
-[ "\${1-}" != exec ] || main=exec/main.js
+[ "\${1-}" != exec ] || main=exec.cjs
 exec "$node" $flags "$here/$main" "$@"
 `;
 

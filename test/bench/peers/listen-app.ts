@@ -11,12 +11,11 @@ import { closeSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import process from "node:process";
 import { createInterface } from "node:readline";
-import { listen } from "../../../client/index.js";
-import { shared_client } from "../../../client/shared-client.js";
+import { Client, listen } from "../../../client/index.js";
 
 const [mode = "", port_text] = process.argv.slice(2);
 const port = Number(port_text);
-const client = shared_client();
+const client = Client.shared();
 
 /** Nanoseconds of one listen of a server. */
 async function time_listen(start: (server: Server) => unknown): Promise<bigint> {
