@@ -1,5 +1,4 @@
 /** The words after `lowport exec`: its own options, then the program's name and words, which are none of its business. */
-import { isIP } from "node:net";
 import { isDeepStrictEqual } from "node:util";
 import { MAX_HOLD_SECONDS } from "../../shared/protocol.js";
 import type { ToListen } from "./messages.js";
@@ -15,12 +14,15 @@ export interface ExecOptions {
 /** What is wrong with the words, for people. */
 export class BadWords extends Error {}
 
+/** Loaded when it is needed, which few programs wait for. */
+const is_ip = (text: string) => process.getBuiltinModule("node:net").isIP(text);
+
 /** @throws BadWords */
 export function parse_listen(text: string): ToListen {
   const [, protocol, digits, at] = /^(tcp|udp):(\d{1,5})(?:@(.+))?$/.exec(text) ?? [];
   const port = Number(digits);
   const address = at?.replace(/^\[(.*)\]$/, "$1") ?? "::";
-  if (protocol === undefined || port < 1 || port > 65_535 || isIP(address) === 0)
+  if (protocol === undefined || port < 1 || port > 65_535 || is_ip(address) === 0)
     throw new BadWords(`--listen takes tcp:PORT or udp:PORT, and @ with an IP address if not all are meant, not "${text}"`);
   return { protocol: protocol as "tcp" | "udp", address, port };
 }

@@ -5,10 +5,10 @@
  * was closed while the helper has one. With a hold that long a pause is no end: asked for again it is the same socket.
  * Looking wrong does no harm: giving a lease back closes the helper's copy, never the program's.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import type { LeaseEntry, Params } from "../../shared/methods.js";
 import { Client } from "../client.js";
 import { LowportError } from "../errors.js";
+import { now as clock, sleep } from "../time-limit.js";
 import type { BoundSocket } from "../types.js";
 import { any_in_flight, find_holders, has_socket, type Place } from "./processes.js";
 import { taken } from "./taken.js";
@@ -90,7 +90,7 @@ export class ProgramLeases {
 
   /** Asks for a socket. @param patience milliseconds for a helper that does not answer, or not yet. @throws LowportError */
   async obtain(wanted: Wanted, patience: number): Promise<BoundSocket> {
-    const deadline = performance.now() + patience;
+    const deadline = clock() + patience;
     const before = this.#make_room(wanted);
     if (before !== undefined) {
       try {
@@ -136,8 +136,8 @@ export class ProgramLeases {
   }
 
   async #ask(params: Params<"bind">, deadline: number): Promise<BoundSocket> {
-    const start = performance.now();
-    const left = () => Math.max(1, deadline - performance.now());
+    const start = clock();
+    const left = () => Math.max(1, deadline - clock());
     let last = false;
     let other: LeaseEntry | undefined;
     for (let broken = false; ; ) {
@@ -147,7 +147,7 @@ export class ProgramLeases {
         return socket;
       } catch (error) {
         const code = code_of(error);
-        const passed = performance.now() - start;
+        const passed = clock() - start;
         const wait = code === "EAGAIN" ? ((error as LowportError).retryAfterMs ?? 100) : ENDING_RETRY_MS;
         if (code === "EAGAIN" && wait > left()) throw error;
         if (code === "EDQUOT" && (error as LowportError).limit !== "maxHoldSeconds" && this.#free_quota()) continue;
@@ -201,7 +201,7 @@ export class ProgramLeases {
 
   #look(): void {
     this.#timer = undefined;
-    const now = performance.now();
+    const now = clock();
     const before = process.cpuUsage();
     const unused = new Set(this.#unused());
     const wait = Math.max(this.#hold * 1000, unused.size > 0 && any_in_flight() ? IN_FLIGHT_MS : 0);

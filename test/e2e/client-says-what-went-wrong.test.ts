@@ -65,6 +65,29 @@ test("denied: EACCES with the helper's reason, and where", async (t) => {
   );
 });
 
+/** What Node says of each host, and what listen says, which does not have Node make its error first. */
+const both = async ({ lowport, node, say, describe_error, arg: hosts }: Context<(string | null)[]>) => {
+  for (const host of hosts) {
+    const where = { port: 25, ...(host === null ? {} : { host }) };
+    const server = node.http.createServer();
+    const [own] = await node.events.once(server.listen(where), "error");
+    const ours = await lowport.listen(node.http.createServer(), where).catch((error: unknown) => error);
+    say("refused", { own: describe_error(own), ours: describe_error(ours) });
+  }
+};
+
+test("a refusal stands in Node's own words, whatever the host", async (t) => {
+  await start_helper(t);
+  const hosts = [null, "::", "0.0.0.0", "127.0.0.1", "::1", "0:0:0:0:0:0:0:1", "localhost"];
+  const app = App.start(t, USERS.alice, both, hosts);
+  for (const [i, host] of hosts.entries()) {
+    const { own, ours } = await app.said("refused", i + 1);
+    for (const name of ["code", "errno", "syscall", "address", "port"]) assert.equal(ours[name], own[name], `${name} of ${host}`);
+    assert.ok(ours.message.startsWith(`${own.message}; tcp `), `${host}: ${ours.message}`);
+  }
+  await app.ends_well();
+});
+
 test("denied over UDP", async (t) => {
   await start_helper(t);
   const { code, syscall, address, port, message } = await failure(t, USERS.alice, { how: "bindUdp", port: 53 });
