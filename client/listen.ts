@@ -74,7 +74,8 @@ export function explain_refusal(refused: NodeJS.ErrnoException, error: unknown):
 }
 
 async function resolve(host: string | undefined): Promise<string | undefined> {
-  if (host === undefined || net.isIP(host) !== 0) return host;
+  if (!host) return undefined; // "" is Node's word for all addresses too
+  if (net.isIP(host) !== 0) return host;
   const { lookup } = await import("node:dns/promises"); // only here, because it takes time to load
   return (await lookup(host)).address;
 }
@@ -146,14 +147,14 @@ async function listen_directly(
  * @returns what Node would say; undefined where it is Node's to try
  */
 function foresee_refusal(server: net.Server, { port, host }: ListenOptions): Refused | undefined {
-  const family = host === undefined ? 6 : net.isIP(host);
+  const family = host ? net.isIP(host) : 6;
   const privileged = Number.isInteger(port) && port > 0 && port < 1024;
   const own = server.listening || server.listen !== net.Server.prototype.listen || REGISTERED in globalThis;
   if (!privileged || family === 0 || own || create_handle === undefined || cluster.isWorker) return undefined;
-  const handle = create_handle(host ?? "::", port, family);
+  const handle = create_handle(host || "::", port, family);
   if (typeof handle !== "number") handle.close();
   if (handle !== -constants.errno.EACCES) return undefined;
-  const address = host ?? "0.0.0.0";
+  const address = host || "0.0.0.0";
   const message = `listen EACCES: permission denied ${address}:${port}`;
   return { name: "Error", code: "EACCES", syscall: "listen", address, port, message };
 }

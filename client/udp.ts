@@ -30,12 +30,12 @@ export async function bindUdp(socket: TypedSocket, options: UdpOptions): Promise
     await adopt(inherited);
     return { via: "inherited" };
   }
-  const refused = await try_to_bind({ type, ipv6Only }, port, host ?? all);
+  const refused = await try_to_bind({ type, ipv6Only }, port, host || all);
   if (refused === undefined || port === 0) {
-    await attempt(socket, () => socket.bind({ port, address: host ?? all }));
+    await attempt(socket, () => socket.bind({ port, address: host || all }));
     return { via: "direct" };
   }
-  const ask = () => ask_helper("udp", { ...options, host: host ?? all, ipv6Only, share });
+  const ask = () => ask_helper("udp", { ...options, host: host || all, ipv6Only, share });
   const lease = await lend(socket, ask, refused);
   await adopt(lease.fd).catch((error: unknown) => {
     closeSync(lease.fd);

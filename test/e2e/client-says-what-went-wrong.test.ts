@@ -78,7 +78,7 @@ const both = async ({ lowport, node, say, describe_error, arg: hosts }: Context<
 
 test("a refusal stands in Node's own words, whatever the host", async (t) => {
   await start_helper(t);
-  const hosts = [null, "::", "0.0.0.0", "127.0.0.1", "::1", "0:0:0:0:0:0:0:1", "localhost"];
+  const hosts = [null, "", "::", "0.0.0.0", "127.0.0.1", "::1", "0:0:0:0:0:0:0:1", "localhost"];
   const app = App.start(t, USERS.alice, both, hosts);
   for (const [i, host] of hosts.entries()) {
     const { own, ours } = await app.said("refused", i + 1);
