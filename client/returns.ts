@@ -57,7 +57,9 @@ export class Returns {
   /** Before a port is asked for: what had it before goes first. */
   before({ protocol, port }: Omit<Returned, "lease">): void {
     for (const [returned, state] of this.#states)
-      if (state === "refused" && returned.protocol === protocol && returned.port === port) this.give(returned);
+      if (returned.protocol !== protocol || returned.port !== port) continue;
+      else if (state === "refused") this.give(returned);
+      else if (state === "lost") this.#states.delete(returned); // it is resumed, or in the way of nobody
   }
 
   on_close(): void {

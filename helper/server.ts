@@ -86,8 +86,7 @@ export class Server implements ConnectionEvents {
     for (const { pid, uid, gid, since, ...terms } of kept) {
       const peer = { pid, uid, gid, groups: [] };
       const account = this.#accounts.of(uid, this.#world.config.limits);
-      const own = { peer, account, since: new Date(since), references: new Map(), timer: undefined };
-      this.leases.restore({ ...terms, ...own });
+      this.leases.restore({ ...terms, peer, account, since: new Date(since), references: new Map(), timer: undefined });
     }
     this.#accept_again();
   }
@@ -112,7 +111,7 @@ export class Server implements ConnectionEvents {
   #accept(): void {
     for (let i = 0; i < ACCEPT_AT_ONCE; i++) {
       const fd = native().acceptUnix(this.#listener);
-      if (fd >= 0) this.#welcome(fd);
+      if (fd >= 0) this.welcome(fd);
       else if (fd === -EAGAIN || fd === -ECONNABORTED || fd === -EINTR) return;
       else return this.#accept_later(fd);
     }
@@ -126,7 +125,8 @@ export class Server implements ConnectionEvents {
     this.#log.warn({ reason: errno_name(error) }, "cannot accept; tries again soon");
   }
 
-  #welcome(fd: number): void {
+  /** Takes a connection. */
+  welcome(fd: number): void {
     let peer: Peer;
     try {
       peer = read_peer(fd);

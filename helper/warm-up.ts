@@ -1,7 +1,8 @@
 /**
  * A rehearsal before the helper says that it is ready, because the first request of a process takes milliseconds longer than the
  * next. A server of its own, whose policy allows nobody anything and whose records go nowhere, is asked by this process over a
- * socket with a name that nobody can guess, and ends. So nothing is bound, recorded or held against a user.
+ * connection to itself, and ends. So nothing is bound, recorded or held against a user. Any user can see the name of the socket
+ * that the connection is made by, and connect to it too: nothing is read from others.
  */
 import { randomBytes } from "node:crypto";
 import { closeSync } from "node:fs";
@@ -11,6 +12,7 @@ import { MAX_FDS, native } from "../shared/native.js";
 import { READABLE, unwatch, watch } from "../shared/poll.js";
 import { LIMITS } from "../shared/protocol.js";
 import type { Config } from "./config.js";
+import { read_peer } from "./peer.js";
 import { make_policy } from "./policy.js";
 import { Server } from "./server.js";
 
@@ -35,20 +37,30 @@ export function rehearsal_of(config: Config): Config {
   return { ...config, operators: { uids: new Set(), gids: new Set() }, limits: LIMITS, policy: make_policy([]) };
 }
 
+/** Of the connections that wait, the one of this process; others are closed. @returns below 0 if it is not among them */
+export function accept_own(listener: number): number {
+  for (let fd = native().acceptUnix(listener); ; fd = native().acceptUnix(listener)) {
+    if (fd < 0 || read_peer(fd).pid === process.pid) return fd;
+    closeSync(fd);
+  }
+}
+
 /** Where the kernel refuses (no descriptors), the first request is a slow one. */
 export async function warm_up(config: Config, log: Logger): Promise<void> {
   const name = `@lowport-${randomBytes(16).toString("hex")}`;
   const listener = native().openUnix(name, 1);
-  if (listener < 0) return;
-  const server = new Server(listener, rehearsal_of(config), NOWHERE, log);
-  server.start();
-  const peer = native().openUnix(name, 0);
-  for (const line of peer < 0 ? [] : [CHECK, BIND, CHECK]) {
-    native().send(peer, Buffer.from(line), new Int32Array(0), 0);
-    await new Promise<void>((resolve) => watch(peer, READABLE, () => resolve()));
-    native().receiveWithFds(peer, Buffer.alloc(4096), new Int32Array(MAX_FDS + 1));
-  }
-  unwatch(peer);
+  const peer = listener < 0 ? listener : native().openUnix(name, 0);
+  const own = peer < 0 ? peer : accept_own(listener);
+  if (own >= 0) {
+    const server = new Server(listener, rehearsal_of(config), NOWHERE, log);
+    server.welcome(own);
+    for (const line of [CHECK, BIND, CHECK]) {
+      native().send(peer, Buffer.from(line), new Int32Array(0), 0);
+      await new Promise<void>((resolve) => watch(peer, READABLE, () => resolve()));
+      native().receiveWithFds(peer, Buffer.alloc(4096), new Int32Array(MAX_FDS + 1));
+    }
+    unwatch(peer);
+    await new Promise<void>((resolve) => server.stop(resolve));
+  } else if (listener >= 0) closeSync(listener);
   if (peer >= 0) closeSync(peer);
-  await new Promise<void>((resolve) => server.stop(resolve));
 }

@@ -10,7 +10,7 @@ import { bundle_helper } from "../shared/bundle.js";
 import { VERSION } from "../shared/protocol.js";
 import { REPOSITORY } from "./fixtures.js";
 
-const MAX_TYPESCRIPT_LINES = 2900;
+const MAX_TYPESCRIPT_LINES = 2910;
 const MAX_C_LINES = 700;
 /** Of the client's own addon, which runs with the user's rights. */
 const MAX_CLIENT_C_LINES = 620;

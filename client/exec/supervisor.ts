@@ -19,6 +19,8 @@ async function main(): Promise<void> {
   const [order, [listener]] = await read_message<Order>(CHANNEL_FD, 1);
   process.title = `lowport exec, beside ${order.program}`;
   if (listener !== undefined) {
+    // A fault must not become the program's: whoever waits for an answer gets the kernel's.
+    process.on("uncaughtException", () => undefined);
     tell({ pid: process.pid });
     const { answer_binds } = await import("./answers.js");
     answer_binds(listener, order);
@@ -26,8 +28,6 @@ async function main(): Promise<void> {
     const { obtain_all } = await import("./passed.js");
     await obtain_all(order, tell);
   }
-  // A fault must not become the program's: whoever waits for an answer gets the kernel's.
-  process.on("uncaughtException", () => undefined);
 }
 
 void main();

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { VERSION } from "../../shared/protocol.js";
-import { enter_box } from "../e2e/box.js";
+import { enter_box, why_not } from "../e2e/box.js";
 import { type Comparison, type Result, run_comparison } from "./compare.js";
 import { new_connection, pipelined, warm_grant } from "./grants.js";
 import { growth, verify } from "./growth.js";
@@ -39,33 +39,52 @@ const COMPARISONS: Readonly<Record<string, (context: Context) => Comparison | Pr
 const ROUNDS = 9;
 const QUICK_ROUNDS = 3;
 
-const { values: options } = parseArgs({
-  options: {
-    quick: { type: "boolean", default: false },
-    json: { type: "boolean", default: false },
-    only: { type: "string", multiple: true, default: [] },
-    help: { type: "boolean", default: false },
-  },
-});
-if (options.help) {
-  process.stdout.write(`npm run bench [-- --quick] [--json] [--only NAME]...\nNAMEs: ${Object.keys(COMPARISONS).join(", ")}\n`);
-  process.exit(0);
+const HELP = `npm run bench [-- --quick] [--json] [--only NAME]...
+
+Measures lowport beside what would be used instead, and beside the same work in C. As root, in namespaces of its own.
+  --quick      few samples: under a minute in place of some minutes, and figures that are good to a tenth
+  --json       the same for programs (npm run -s bench -- --json)
+  --only NAME  one of: ${Object.keys(COMPARISONS).join(", ")}
+What is to be reached stands beside what is: "missed" is said, and not hidden.
+`;
+
+function end(code: number, text: string): never {
+  (code === 0 ? process.stdout : process.stderr).write(text);
+  process.exit(code);
 }
-const unknown = options.only.filter((name) => !(name in COMPARISONS));
-if (unknown.length > 0) {
-  process.stderr.write(`bench: there is no ${unknown.join(", ")}; there are ${Object.keys(COMPARISONS).join(", ")}\n`);
-  process.exit(64);
+
+function read_options() {
+  const flag = { type: "boolean", default: false } as const;
+  try {
+    const only = { type: "string", multiple: true, default: [] as string[] } as const;
+    const { values } = parseArgs({ options: { quick: flag, json: flag, help: flag, only } });
+    const unknown = values.only.filter((name) => !Object.hasOwn(COMPARISONS, name));
+    if (unknown.length > 0)
+      end(64, `bench: there is no ${unknown.join(", ")}; there are ${Object.keys(COMPARISONS).join(", ")}\n`);
+    return values;
+  } catch (error) {
+    return end(64, `bench: ${(error as Error).message.split(/[.\n]/)[0]}; see --help\n`);
+  }
 }
-if (process.getuid?.() !== 0) {
-  process.stderr.write("bench: it measures a root helper, so it needs root: sudo npm run bench\n");
-  process.exit(77);
-}
-if (process.env["LOWPORT_BENCH_DISK"] === undefined) {
-  // Made outside of the box, on the machine's own disk, and removed whatever happens inside.
-  const folder = mkdtempSync(join(tmpdir(), "lowport-bench-"));
-  chmodSync(folder, 0o755);
-  process.env["LOWPORT_BENCH_DISK"] = folder;
-  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+
+const options = read_options();
+if (options.help) end(0, HELP);
+const inside = process.env["LOWPORT_BOX"] !== undefined;
+const reason = inside ? undefined : why_not();
+if (reason !== undefined)
+  end(77, `bench: it measures a root helper, so it needs root and namespaces of its own: sudo npm run bench (${reason})\n`);
+const disk = process.env["LOWPORT_BENCH_DISK"] ?? mkdtempSync(join(tmpdir(), "lowport-bench-"));
+if (inside)
+  process.once("SIGINT", () => {
+    rmSync(disk, { recursive: true, force: true });
+    process.exit(130);
+  });
+else {
+  // Made outside of the box, on the machine's own disk. Ctrl-C reaches the bench in the box too, which ends; then this goes on.
+  chmodSync(disk, 0o755);
+  process.env["LOWPORT_BENCH_DISK"] = disk;
+  process.on("SIGINT", () => undefined);
+  process.on("exit", () => rmSync(disk, { recursive: true, force: true }));
 }
 await enter_box(import.meta.url);
 

@@ -143,7 +143,7 @@ function furnish(): void {
 }
 
 /** Why this machine lets us have no box; undefined if it does. */
-function why_not(): string | undefined {
+export function why_not(): string | undefined {
   if (process.platform !== "linux" || process.getuid?.() !== 0) return "is not root";
   const { status, stderr, error } = spawnSync("unshare", [...UNSHARE, "true"], { encoding: "utf8" });
   return status === 0 ? undefined : (error?.message ?? stderr.trim());

@@ -1,12 +1,16 @@
 /** What the helper rehearses before it is ready: it is refused, and leaves nothing behind. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, readFileSync } from "node:fs";
 import { after, test } from "node:test";
 import { pino } from "pino";
+import { read_peer } from "../../helper/peer.js";
 import { decide } from "../../helper/policy.js";
-import { rehearsal_of, warm_up } from "../../helper/warm-up.js";
+import { accept_own, rehearsal_of, warm_up } from "../../helper/warm-up.js";
+import { native } from "../../shared/native.js";
 import { keep_alive } from "../../shared/poll.js";
-import { count_descriptors, peer, rule_entry } from "../fixtures.js";
+import { count_descriptors, DIST, peer, rule_entry } from "../fixtures.js";
 import { make_config, UID } from "./world.js";
 
 after(() => keep_alive(false));
@@ -39,4 +43,36 @@ test("whoever finds its name is allowed nothing", () => {
   const wanted = { protocol: "tcp", address: "::", port: 443, ipv6Only: false } as const;
   assert.equal(decide(policy, peer(UID), wanted).rule, undefined);
   assert.deepEqual([operators.uids.size, operators.gids.size], [0, 0]);
+});
+
+/** Connects, says so, and says when it was closed. */
+const STRANGER = `
+  import { native } from "${DIST}shared/native.js";
+  import { READABLE, watch } from "${DIST}shared/poll.js";
+  const fd = native().openUnix(process.argv[1], 0);
+  watch(fd, READABLE, () => {
+    process.stdout.write(native().receive(fd, Buffer.alloc(10)) === 0 ? "closed" : "answered");
+    process.exit();
+  });
+  process.stdout.write("connected ");
+`;
+
+test("others who connect are closed, and nothing is read from them", async (t) => {
+  const name = `@lowport-test-${process.pid}`;
+  const listener = native().openUnix(name, 8);
+  t.after(() => closeSync(listener));
+  const stranger = spawn(process.execPath, ["--input-type=module", "-e", STRANGER, name], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  let said = "";
+  stranger.stdout.setEncoding("utf8").on("data", (text: string) => (said += text));
+  await once(stranger.stdout, "data");
+  const own = native().openUnix(name, 0);
+  const accepted = accept_own(listener);
+  assert.equal(read_peer(accepted).pid, process.pid);
+  await once(stranger, "close");
+  assert.equal(said, "connected closed");
+  closeSync(accepted);
+  closeSync(own);
+  assert.ok(accept_own(listener) < 0, "nobody is left");
 });
