@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
@@ -177,6 +177,19 @@ function missing(program: string): string | false {
 }
 
 const PAGES = ["helper/man/lowportd.8", "helper/man/lowport.json.5", "client/man/lowport.1"];
+test("README: its table of speed has each comparison of the bench", () => {
+  const folder = join(REPOSITORY, "test/bench");
+  const files = readdirSync(folder, { recursive: true }).map(String);
+  const sources = files
+    .filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"))
+    .map((name) => read(join("test/bench", name)));
+  const titles = sorted(
+    sources.flatMap((text) => [...text.matchAll(/^ {4}title: "([^"]+)",$/gm)].map(([, title = ""]) => title)),
+  );
+  assert.equal(titles.length, 11, titles.join("\n"));
+  for (const title of titles) assert.ok(read("README.md").includes(`| **${title}**, `), title);
+});
+
 test("the manuals are without a fault to mandoc", { skip: missing("mandoc") }, () => {
   for (const page of PAGES) {
     const { stdout, status } = spawnSync("mandoc", ["-T", "lint", "-W", "warning", join(REPOSITORY, page)], { encoding: "utf8" });

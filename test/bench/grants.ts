@@ -18,7 +18,7 @@ export async function warm_grant(context: Context): Promise<Comparison> {
   const own = [c, lowport, hardened].map((daemon) => loaded(daemon, "warm", count));
   return {
     title: "One call for a socket",
-    how: `a warm connection; ${SAME_CPU}. ${AS_SHIPPED}. ${buses.how}`,
+    how: `a warm connection; ${SAME_CPU}. ${AS_SHIPPED}. The others: ${buses.how}`,
     unit: "µs",
     baseline: c.name,
     contenders: [...own, ...buses.contenders],
