@@ -122,7 +122,7 @@ export function make_dispatcher({
     });
   }
 
-  /** Runs the method and takes its result for the reply. Not the package's own dispatcher: it costs a fifth of a grant. */
+  /** Runs the method and takes its result for the reply. Not the package's own dispatcher: it costs a tenth of a grant. */
   function invoke({ id, method, params = {} }: Request, call: Call): void {
     const run = methods.get(method);
     if (run === undefined)

@@ -10,6 +10,8 @@
  *   load SOCKET hold LEASES            asks for that many sockets, says "ready", and keeps them until its input ends
  *
  * Releases, and what the helper does after a connection was closed, are never part of what is timed. */
+#include "measure.h"
+
 #include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,17 +27,6 @@ enum { FIRST_PORT = 700, AT_ONCE = 16, MAX_CONNECTIONS = 1024, LEASES_AN_ADDRESS
 
 static struct sockaddr_un address = {.sun_family = AF_UNIX};
 static long next_id;
-
-static void die(const char *what) {
-    perror(what);
-    exit(1);
-}
-
-static long now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000L + t.tv_nsec;
-}
 
 static int connect_helper(void) {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -3,6 +3,8 @@
  *   peer-fdholder SOCKET store PORT    binds a socket and leaves it there
  *   peer-fdholder SOCKET warm|cold     answers each number on its input with the nanoseconds of as many retrievals,
  *                                      on one connection, or each on its own */
+#include "measure.h"
+
 #include <arpa/inet.h>
 #include <s6/fdholder.h>
 #include <skalibs/tai.h>
@@ -17,17 +19,6 @@
 
 char const *PROG = "peer-fdholder";
 static tain deadline;
-
-static void die(const char *what) {
-    perror(what);
-    exit(1);
-}
-
-static long now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000L + t.tv_nsec;
-}
 
 static void connect_holder(s6_fdholder_t *holder, const char *path) {
     static const s6_fdholder_t none = S6_FDHOLDER_ZERO;

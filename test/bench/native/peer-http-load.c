@@ -5,6 +5,8 @@
  * Each line "PORT MS" on its input is answered with how many requests the server at 127.0.0.1:PORT answered in that
  * time. Connections to a port are opened once and kept. A server that closes one, or answers anything but 200, is
  * an error: it would not be the comparison that was meant. */
+#include "measure.h"
+
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,17 +28,6 @@ static struct server {
     int port, epoll;
     struct connection connections[MAX_CONNECTIONS];
 } servers[MAX_SERVERS];
-
-static void die(const char *what) {
-    perror(what);
-    exit(1);
-}
-
-static long now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000L + t.tv_nsec;
-}
 
 static struct server *server_at(int port, int count) {
     struct server *s = servers;

@@ -6,6 +6,8 @@
  *
  * The program says it by writing what CLOCK_MONOTONIC was then, in nanoseconds, to its stdout, so that it does not matter when
  * this process runs again. Stdout, because sudo closes all other descriptors. */
+#include "measure.h"
+
 #include <arpa/inet.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -17,17 +19,6 @@
 #include <unistd.h>
 
 extern char **environ;
-
-static void die(const char *what) {
-    perror(what);
-    exit(1);
-}
-
-static long now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000L + t.tv_nsec;
-}
 
 /* Reads until `word` has come. @returns where it stands in what was read; NULL if the input ended before */
 static char *wait_for(int fd, char *text, size_t size, const char *word) {

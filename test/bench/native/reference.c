@@ -4,6 +4,8 @@
  * It has no policy, limits, quotas or schema, and it does not survive bad input: never run it for anything but a bench.
  *
  *   reference SOCKET AUDIT write|fsync */
+#include "measure.h"
+
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -36,11 +38,6 @@ static char prev[65] = "00000000000000000000000000000000000000000000000000000000
 
 /* OpenSSL's SHA-256, which Node has too; libcrypto's headers are not needed for three functions. */
 static int (*sha_init)(void *), (*sha_update)(void *, const void *, size_t), (*sha_final)(unsigned char *, void *);
-
-static void die(const char *what) {
-    perror(what);
-    exit(1);
-}
 
 /* Ends a line that has its members up to `prev`, and writes it. */
 static void record(char *line, int length) {
