@@ -7,6 +7,7 @@ import type { EventEmitter } from "node:events";
 import { createRequire } from "node:module";
 import { constants } from "node:os";
 import { MAX_HOLD_SECONDS } from "../shared/protocol.js";
+import { block, now } from "./clock.js";
 import type { LowportError } from "./errors.js";
 import { before_outcome } from "./outcome.js";
 import type { BoundSocket } from "./types.js";
@@ -78,6 +79,7 @@ function give_back_at_close(handle: Handle, lease: BoundSocket, hold: number): v
 function bind_now(wanted: Wanted, hold: number): BoundSocket {
   const { address, ...others } = wanted;
   const label = process.env["LOWPORT_LABEL"];
+  const give_up = now() + TIMEOUT_MS;
   const ask = (at: string, again = true): BoundSocket => {
     try {
       return library()
@@ -85,9 +87,12 @@ function bind_now(wanted: Wanted, hold: number): BoundSocket {
         .bind_now({ ...others, address: at, hold, ...(label ? { label } : {}), timeout: TIMEOUT_MS });
     } catch (error) {
       // The helper has been restarted, and the event loop had no time yet to notice.
-      if (again && (error as LowportError).code === "ECONNRESET") return ask(at, false);
-      if (address === undefined && at === "::" && (error as LowportError).code === "EADDRNOTAVAIL") return ask("0.0.0.0");
-      throw error;
+      const { code, retryAfterMs = 0 } = error as LowportError;
+      if (again && code === "ECONNRESET") return ask(at, false);
+      if (address === undefined && at === "::" && code === "EADDRNOTAVAIL") return ask("0.0.0.0");
+      if (code !== "EAGAIN" || now() + retryAfterMs > give_up) throw error;
+      block(retryAfterMs);
+      return ask(at, again);
     }
   };
   return ask(address ?? "::");

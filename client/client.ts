@@ -8,13 +8,15 @@ import type { LeaseEntry, MethodName, Params, Result } from "../shared/methods.j
 import { errno_name, native } from "../shared/native.js";
 import { DEFAULT_SOCKET } from "../shared/protocol.js";
 import { await_replies, Channel, require_addon } from "./channel.js";
+import { block, now } from "./clock.js";
 import { error_from_reply, LowportError, not_answered, unreachable } from "./errors.js";
 import { is_reply, type Reply, type Waiting } from "./reply.js";
 import { PASSING, type Returned, Returns } from "./returns.js";
-import { Attempts, block, now, sleep, time_limit } from "./time-limit.js";
+import { Attempts, sleep, time_limit } from "./time-limit.js";
 import type { BindOptions, BoundSocket, CallOptions, ClientEvents } from "./types.js";
 
-const DEFAULT_TIMEOUT_MS = 10_000;
+/** Milliseconds until an answer is given up. */
+export const DEFAULT_TIMEOUT_MS = 10_000;
 const UNKNOWN_SOCKET = "the helper no longer knows this socket; if it was not revoked, it serves on";
 /** Milliseconds until connecting is tried again while the helper's queue is full. */
 const QUEUE_FULL_RETRY_MS = 20;

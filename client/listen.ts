@@ -9,9 +9,11 @@ import { closeSync } from "node:fs";
 import net from "node:net";
 import { constants } from "node:os";
 import { attempt } from "./attempt.js";
-import { Client } from "./client.js";
+import { Client, DEFAULT_TIMEOUT_MS } from "./client.js";
+import { now } from "./clock.js";
 import { LowportError } from "./errors.js";
 import { inherited_count, take_inherited } from "./inherited.js";
+import { sleep } from "./time-limit.js";
 import type { BindOptions, BoundSocket, CallOptions } from "./types.js";
 
 export interface ListenOptions extends CallOptions {
@@ -85,15 +87,24 @@ export async function take_fitting(stream: boolean, { port, host, ipv6Only }: Li
   return inherited_count() === 0 ? undefined : take_inherited({ stream, port, address: await resolve(host), ipv6Only, family });
 }
 
-/** Asks the helper; without a host for all addresses: IPv6 and IPv4 together, or IPv4 alone on a host without IPv6. */
+/** Asks the helper, and again where the user has asked too often; without a host for all addresses: IPv6 and IPv4 together, or IPv4 alone on a host without IPv6. */
 export async function ask_helper(protocol: "tcp" | "udp", options: ListenOptions): Promise<BoundSocket> {
   const { host, socket, signal, timeout, port, backlog, ipv6Only, hold, label, share } = options;
   const address = await resolve(host);
-  const ask = (at: string | undefined) => {
+  const give_up = now() + (timeout ?? DEFAULT_TIMEOUT_MS);
+  const ask = async (at: string | undefined): Promise<BoundSocket> => {
     // 0 is Node's word for the least.
     const queue = backlog === undefined ? undefined : Math.max(1, backlog);
     const wanted = { protocol, port, backlog: queue, ipv6Only, hold, label, share, address: at, signal, timeout };
-    return Client.shared(socket).bind(wanted as BindOptions); // what is undefined is not sent
+    try {
+      return await Client.shared(socket).bind(wanted as BindOptions); // what is undefined is not sent
+    } catch (error) {
+      const { code, retryAfterMs = 0 } = error as LowportError;
+      if (code !== "EAGAIN" || now() + retryAfterMs > give_up) throw error;
+      await sleep(retryAfterMs); // the user asks too often; it is this one's turn then
+      signal?.throwIfAborted();
+      return ask(at);
+    }
   };
   try {
     return await ask(address);

@@ -1,16 +1,8 @@
-/** Waiting: for some time, until a signal is aborted, with the event loop standing still, or to try again. */
+/** Waiting: for some time, until a signal is aborted, or to try again. */
 import { LowportError } from "./errors.js";
 import type { CallOptions } from "./types.js";
 
-/** Milliseconds of a clock that is never set. Not performance.now(), which takes half a millisecond to load. */
-export const now = () => 1000 * process.uptime();
-
 export const sleep = (ms: number) => new Promise<void>((wake) => setTimeout(wake, ms));
-
-/** Blocks this thread. */
-export function block(ms: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
-}
 
 /**
  * @param late makes the error that says so

@@ -7,8 +7,9 @@
  */
 import type { LeaseEntry, Params } from "../../shared/methods.js";
 import { Client } from "../client.js";
+import { now as clock } from "../clock.js";
 import { LowportError } from "../errors.js";
-import { now as clock, sleep } from "../time-limit.js";
+import { sleep } from "../time-limit.js";
 import type { BoundSocket } from "../types.js";
 import { any_in_flight, find_holders, has_socket, type Place } from "./processes.js";
 import { taken } from "./taken.js";
