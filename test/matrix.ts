@@ -4,7 +4,17 @@
  * the one addon of dist/ and with `posix` built for it. Where posix cannot be built, the tests that do without it run.
  */
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readdirSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { REPOSITORY } from "./fixtures.js";
 
@@ -28,6 +38,17 @@ interface Row {
   readonly tests: string;
   readonly seconds: string;
   readonly ok: boolean;
+}
+
+/**
+ * Tests that are about the repository or install from it, by what they are called or import: a copy beside another Node is no place that
+ * root installs from, and is not what is bundled. They run under the Node that the repository is built with.
+ */
+function needs_the_repository(file: string): boolean {
+  return (
+    /sanitize|client\/package|\/budget|admin\/release/.test(file) ||
+    /(real-init|service|service-tests|hostile)\.js"/.test(readFileSync(file, "utf8"))
+  );
 }
 
 function run(command: string, args: readonly string[], cwd: string, env: NodeJS.ProcessEnv = process.env) {
@@ -133,7 +154,7 @@ function try_major(major: string): Row {
   const addon = run_tests(node, ADDON_TESTS, copy, env);
   const all = readdirSync(join(copy, "dist/test"), { recursive: true })
     .map((name) => `dist/test/${String(name)}`)
-    .filter((file) => file.endsWith(".test.js") && !/sanitize|client\/package/.test(file));
+    .filter((file) => file.endsWith(".test.js") && !needs_the_repository(join(copy, file)));
   const tests = run_tests(node, posix ? all.toSorted() : WITHOUT_POSIX, copy, env);
   return {
     node: version,
