@@ -34,10 +34,13 @@ interface Tracked {
  * may have gone from one process to another meanwhile, and then given back. So long a listener that was closed takes
  * connections; with a hold it is meant to. A look takes some 60 us, and with the timer 0.2 % of a CPU.
  */
-const LOOK_MS = { usually: 100, again: 20, with_hold: 2_000 };
+const LOOK_MS = { usually: 100, again: 20, with_hold: 2_000, deciding: 1_000 };
 /** Milliseconds for which what nobody has may be on its way from one process to another, while anything is. */
 const IN_FLIGHT_MS = 5_000;
-/** A part of a CPU, for looks that take longer: a process that cannot be looked into may have a socket, and all are searched. */
+/**
+ * A part of a CPU, for looks that take longer: a process that cannot be looked into may have a socket, and all are searched. For the
+ * seconds in which it is decided whether a socket is closed it may be more.
+ */
 const MOST = 0.01;
 /** Milliseconds for which an address may be taken by a program of this user that has ended: its supervisor is about to. */
 const ENDING_MS = 1_000;
@@ -196,7 +199,9 @@ export class ProgramLeases {
   /** @param news the last look found some closed. @param took microseconds of CPU that it took */
   #plan_look(news = false, took = 0): void {
     const usual = this.#hold > 0 ? LOOK_MS.with_hold : LOOK_MS.usually;
-    const wait = news && this.#hold === 0 ? LOOK_MS.again : Math.max(usual, took / 1000 / MOST);
+    const deciding = [...this.#tracked].some(({ closed }) => closed !== undefined);
+    const affordable = Math.min(took / 1000 / MOST, deciding ? LOOK_MS.deciding : Number.POSITIVE_INFINITY);
+    const wait = news && this.#hold === 0 ? LOOK_MS.again : Math.max(usual, affordable);
     this.#timer = setTimeout(() => this.#look(), wait).unref();
   }
 

@@ -13,6 +13,9 @@ import { start_helper, until } from "./helper-process.js";
 
 await enter_box(import.meta.url);
 
+/** The tests ask every few milliseconds whether there are leases, for seconds: more often than a user may. */
+const OFTEN = { config: { limits: { requestsPerSecond: 100_000, requestBurst: 100_000 } } };
+
 const { alice } = USERS;
 const START = `import ctypes, os, signal, socket, sys, threading, time
 libc = ctypes.CDLL(None)
@@ -44,7 +47,7 @@ for (const [what, code] of [
   ],
 ] as const)
   test(`${what}: the lease lives until it is closed`, async (t) => {
-    await start_helper(t);
+    await start_helper(t, OFTEN);
     const program = new Program(t, alice, python(`${code}\nsay("ready"); end_thread()`));
     await program.printed(/ready/);
     await until("the first thread has ended", () => /^State:\s+Z/m.test(tool("cat", `/proc/${program.pid}/status`)));
@@ -63,7 +66,7 @@ for (const [what, code] of [
   });
 
 test("with --hold, the listener of a program whose first thread has ended is held when the program ends", async (t) => {
-  await start_helper(t);
+  await start_helper(t, OFTEN);
   const code = `s = bind(80)\nthreading.Thread(target=lambda: (hear(), os._exit(0))).start()\nsay("ready"); end_thread()`;
   const program = new Program(t, alice, python(code, "--hold", "1"));
   await program.printed(/ready/);
@@ -76,7 +79,7 @@ test("with --hold, the listener of a program whose first thread has ended is hel
 });
 
 test("a thread with descriptors of its own (unshare) has bound it: the lease lives as long as the thread", async (t) => {
-  await start_helper(t);
+  await start_helper(t, OFTEN);
   const program = new Program(
     t,
     alice,
@@ -94,7 +97,7 @@ signal.pause()`),
 });
 
 test("a socket on its way to another process: the lease lives, and ends if nobody ever takes it out", async (t) => {
-  await start_helper(t);
+  await start_helper(t, OFTEN);
   const program = new Program(
     t,
     alice,
@@ -116,7 +119,7 @@ socket.send_fds(a, [b"x"], [fd]); os.close(fd); say("forgotten"); signal.pause()
 });
 
 test("a program that /proc does not show (hidepid=2, and not dumpable) keeps its lease until it ends", async (t) => {
-  await start_helper(t);
+  await start_helper(t, OFTEN);
   const hide = ["unshare", "-m", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh"];
   const code = `s = bind(80); libc.prctl(4, 0); say("hidden"); hear()`;
   const program = new Program(t, { ...alice, uid: 0, gid: 0, groups: [] }, python(code), {
@@ -131,7 +134,7 @@ test("a program that /proc does not show (hidepid=2, and not dumpable) keeps its
 });
 
 test("what another thread puts at the number while the helper is asked stays there, and the bind fails", async (t) => {
-  const helper = await start_helper(t);
+  const helper = await start_helper(t, OFTEN);
   const program = new Program(
     t,
     alice,
@@ -157,7 +160,7 @@ thread.join(); say(os.readlink("/proc/self/fd/%d" % s.fileno())); hear()`),
 });
 
 test("where another number of the process has the socket, that one is bound", async (t) => {
-  const helper = await start_helper(t);
+  const helper = await start_helper(t, OFTEN);
   const program = new Program(
     t,
     alice,
