@@ -1,6 +1,6 @@
 /**
- * JSON-RPC 2.0's outer form, checked before anything else is done with a message, because the dispatcher does not: it
- * takes null for a request, runs batches of any size, executes notifications and does not look at ids.
+ * JSON-RPC 2.0's outer form, checked before anything else is done with a message: what comes after it relies on a request that is
+ * an object, with a valid id or none, in a batch that has an end.
  */
 import { isUtf8 } from "node:buffer";
 import { LowportError, message_of } from "../shared/errors.js";

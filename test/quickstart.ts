@@ -20,6 +20,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { NODE_FLAGS } from "../shared/node-flags.js";
 
 /** Ids that no user has: the helper's own, and the group that may talk to it. */
 const HELPER_UID = 64_079;
@@ -142,16 +143,9 @@ async function main(): Promise<void> {
   const node = node_for_all();
 
   say(`1. root starts the helper, with one rule: ${JSON.stringify(rules[0])}`);
-  const flags = [
-    "--disallow-code-generation-from-strings",
-    "--disable-proto=throw",
-    "--inspect-publish-uid=stderr",
-    "--v8-pool-size=1",
-    "--max-semi-space-size=4",
-  ];
   const helper = await start(
     process.execPath,
-    [...flags, join(REPOSITORY, "dist/helper/main.cjs"), "--config", config],
+    [...NODE_FLAGS, join(REPOSITORY, "dist/helper/main.cjs"), "--config", config],
     /"msg":"ready"/,
   );
   if (helper.child.exitCode !== null) throw new Error(`the helper did not start:\n${helper.lines.join("\n")}`);

@@ -6,7 +6,6 @@
 #include "exec.h"
 
 #include <fcntl.h>
-#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
@@ -18,14 +17,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#if defined(__x86_64__)
-#define THIS_ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define THIS_ARCH AUDIT_ARCH_AARCH64
-#else
-#error "lowport: no seccomp filter for this architecture yet; add its AUDIT_ARCH_ constant here"
-#endif
 
 /* From 424 on a call has the same number on every architecture; older headers lack the names. */
 enum { PIDFD_OPEN = 434, CLOSE_RANGE = 436, RANGE_CLOEXEC = 4, CHANNEL_FD = 3 };

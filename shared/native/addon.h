@@ -5,10 +5,20 @@
 
 #define _GNU_SOURCE /* accept4, struct ucred, setresuid */
 #include <errno.h>
+#include <linux/audit.h>
 #include <node_api.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* For the seccomp filters. */
+#if defined(__x86_64__)
+#define THIS_ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define THIS_ARCH AUDIT_ARCH_AARCH64
+#else
+#error "lowport: no seccomp filter for this architecture yet; add its AUDIT_ARCH_ constant here"
+#endif
 
 #define MAX_FDS 253 /* in one message: SCM_MAX_FD of the kernel (unix(7)) */
 

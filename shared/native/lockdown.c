@@ -10,7 +10,6 @@
 
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -21,14 +20,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#if defined(__x86_64__)
-#define THIS_ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define THIS_ARCH AUDIT_ARCH_AARCH64
-#else
-#error "lowport: no seccomp filter for this architecture yet; add its AUDIT_ARCH_ constant here"
-#endif
 
 /* What a helper that only binds sockets never needs. A list of what is forbidden and not of what is allowed, because
  * the latter changes with every Node; the systemd unit adds an allow list. */

@@ -64,7 +64,6 @@ export async function growth({ quick }: Context): Promise<Comparison> {
 /** `lowport audit verify`, from its start to its end. */
 export async function verify({ quick }: Context): Promise<Comparison> {
   const lines = log_lines(quick);
-  const ends = new Ends();
   const file = join(process.env["LOWPORT_BENCH_DISK"] ?? "/run", "verify.log");
   fill_log(file, lines);
   const [program = "", ...args] = pinned(CPU, "sh", join(REPOSITORY, "dist/client/lowport.sh"), "audit", "verify", file);
@@ -86,6 +85,5 @@ export async function verify({ quick }: Context): Promise<Comparison> {
     ],
     targets: [{ of: "lowport audit verify", least: 1 }],
     rounds: 3,
-    end: ends.end,
   };
 }

@@ -1,13 +1,12 @@
 /** How soon the helper is there, and how much of the machine it takes while it waits. */
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
+import type { ChildProcess } from "node:child_process";
 import process from "node:process";
 import type { Comparison, Contender } from "./compare.js";
 import { median } from "./compare.js";
 import { HARDENED, kill, load, lowport_command, memory, type State, start_lowport, start_ready } from "./daemons.js";
 import { fill_log, log_lines } from "./growth.js";
 import { CPU, pinned } from "./machine.js";
-import { type Context, ENV, Ends } from "./peers/beside.js";
+import { type Context, Ends } from "./peers/beside.js";
 
 /** A Node with nothing to do, that says when it is there. */
 const BARE = "require('node:fs').writeSync(3,'.');require('node:fs').closeSync(3);setInterval(()=>{},1e6)";
@@ -110,16 +109,5 @@ export async function memory_use({ quick }: Context): Promise<Comparison> {
     ],
     rounds: 1,
     end: ends.end,
-  };
-}
-
-/** Keeps a processor from sleeping between two samples of a paced load. @returns what ends it */
-export function keep_awake(cpu: number): () => Promise<void> {
-  const [command = "", ...args] = pinned(cpu, "nice", "-n", "19", "sh", "-c", "while :; do :; done");
-  const child = spawn(command, args, { env: ENV, stdio: "ignore" });
-  return async () => {
-    const closed = once(child, "exit");
-    child.kill("SIGKILL");
-    await closed;
   };
 }

@@ -12,19 +12,13 @@ import { join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import type { TestContext } from "node:test";
+import { NODE_FLAGS } from "../../shared/node-flags.js";
 import { REPOSITORY, USERS } from "./box.js";
 
 export const CONFIG = "/etc/lowport/lowport.json";
 export const AUDIT_FOLDER = "/var/log/lowport";
 export const AUDIT = `${AUDIT_FOLDER}/audit.log`;
 const MAIN = join(REPOSITORY, "dist/helper/main.cjs");
-const NODE_FLAGS = [
-  "--disallow-code-generation-from-strings",
-  "--disable-proto=throw",
-  "--inspect-publish-uid=stderr",
-  "--v8-pool-size=1",
-  "--max-semi-space-size=4",
-];
 /** Milliseconds that anything may take before a test gives up; far beyond what it does take. */
 const DEADLINE = 20_000;
 

@@ -1,14 +1,11 @@
-/** What runs beside the bench while it measures: the helper, servers, and programs that hand over their samples. */
+/** What runs beside the bench while it measures: servers, and programs that hand over their samples. */
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
-import type { TestContext } from "node:test";
 import { REPOSITORY } from "../../e2e/box.js";
-import { start_helper } from "../../e2e/helper-process.js";
 import { type Figure, figure_of } from "../compare.js";
-import { CPU, pinned } from "../machine.js";
 
 export interface Context {
   readonly quick: boolean;
@@ -18,9 +15,6 @@ export interface Context {
 export const FOLDER = "/run/bench";
 /** What programs are started with: nothing of the caller's (NODE_EXTRA_CA_CERTS alone costs Node 20 its start again). */
 export const ENV = { PATH: `${dirname(process.execPath)}:/usr/sbin:/usr/bin:/sbin:/bin` };
-const ENOUGH = 1_000_000;
-/** Limits that no bench comes near: what is measured is the work. */
-const LIMITS = { socketsPerUid: ENOUGH, requestsPerSecond: ENOUGH, requestBurst: ENOUGH };
 
 /** The command line of Node for a module of this folder. */
 export const node = (name: string, ...args: string[]) => [
@@ -40,11 +34,6 @@ export class Ends {
   readonly end = async (): Promise<void> => {
     for (const end of this.#ends.splice(0).toReversed()) await end();
   };
-}
-
-/** The real daemon, on the processor of all that is measured. */
-export async function start_lowport(ends: Ends): Promise<void> {
-  await start_helper(ends as unknown as TestContext, { config: { limits: LIMITS }, wrapper: pinned(CPU) });
 }
 
 /** A program that runs until the end. What it says on stderr is kept, for the error if it ends before. */

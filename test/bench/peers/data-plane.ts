@@ -5,8 +5,9 @@ import { USERS } from "../../e2e/box.js";
 import { as_user } from "../../e2e/client-app.js";
 import { until } from "../../e2e/helper-process.js";
 import { type Comparison, type Figure, figure_of } from "../compare.js";
+import { start_lowport } from "../daemons.js";
 import { CPU, compile, has, OTHER_CPU, pinned, version_of } from "../machine.js";
-import { Answering, type Context, Ends, FOLDER, node, start_lowport, start_server } from "./beside.js";
+import { Answering, type Context, Ends, FOLDER, node, start_server } from "./beside.js";
 
 const CONNECTIONS = 32;
 /** Milliseconds of load on one contender before it is another's turn. */
@@ -69,7 +70,7 @@ export async function data_plane({ quick }: Context): Promise<Comparison> {
   const ends = new Ends();
   mkdirSync(FOLDER, { recursive: true });
   const load_program = compile("peer-http-load");
-  await start_lowport(ends);
+  await start_lowport(ends, "lowport");
   const servers = [await start_server(ends, pinned(CPU, ...as_user(USERS.alice), ...node("serve-app")), true)];
   const ports = new Map([
     ["direct bind", 8080],

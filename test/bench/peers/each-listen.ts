@@ -4,8 +4,9 @@ import { join } from "node:path";
 import { REPOSITORY, USERS } from "../../e2e/box.js";
 import { as_user } from "../../e2e/client-app.js";
 import type { Comparison, Contender } from "../compare.js";
+import { start_lowport } from "../daemons.js";
 import { CPU, has, pinned, version_of } from "../machine.js";
-import { Answering, type Context, Ends, node, start_lowport } from "./beside.js";
+import { Answering, type Context, Ends, node } from "./beside.js";
 
 const PORT = 80;
 /** Rounds that do not count: Node compiles what it runs often, and a round should not depend on how many were before it. */
@@ -22,7 +23,7 @@ export function prepare_authbind(): string | undefined {
 export async function each_listen({ quick }: Context): Promise<Comparison> {
   const ends = new Ends();
   const alice = as_user(USERS.alice);
-  await start_lowport(ends);
+  await start_lowport(ends, "lowport");
   const contender = async (name: string, count: number, ...command: string[]): Promise<Contender> => {
     const program = new Answering(ends, pinned(CPU, ...command));
     await program.figure(WARM_UP * count);

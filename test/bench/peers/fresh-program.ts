@@ -7,8 +7,9 @@ import { promisify } from "node:util";
 import { REPOSITORY, USERS } from "../../e2e/box.js";
 import { as_user } from "../../e2e/client-app.js";
 import { type Comparison, type Contender, figure_of } from "../compare.js";
+import { start_lowport } from "../daemons.js";
 import { CPU, compile, has, pinned, version_of } from "../machine.js";
-import { type Context, ENV, Ends, node, start_lowport } from "./beside.js";
+import { type Context, ENV, Ends, node } from "./beside.js";
 import { prepare_authbind } from "./each-listen.js";
 
 const PORT = "80";
@@ -23,7 +24,7 @@ function prepare_sudo(): string | undefined {
 
 export async function fresh_program({ quick }: Context): Promise<Comparison> {
   const ends = new Ends();
-  await start_lowport(ends);
+  await start_lowport(ends, "lowport");
   const starter = compile("peer-start");
   const alice = as_user(USERS.alice);
   const file = (path: string) => join(REPOSITORY, "dist/client", path);
