@@ -55,9 +55,7 @@ napi_value peer_credentials(napi_env env, napi_callback_info info) {
     if (napi_create_arraybuffer(env, count * sizeof *data, (void **)&data, &buffer) != napi_ok ||
         napi_create_typedarray(env, napi_uint32_array, count, buffer, 0, &out) != napi_ok)
         return NULL;
-    data[0] = (uint32_t)peer.pid;
-    data[1] = peer.uid;
-    data[2] = peer.gid;
+    memcpy(data, &peer, sizeof peer);
     memcpy(data + 3, groups, groups_length);
     return out;
 }
@@ -127,9 +125,7 @@ napi_value send_with_fds(napi_env env, napi_callback_info info) {
         message.msg_control = control;
         message.msg_controllen = CMSG_SPACE(size);
         struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(size);
+        *c = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(size)};
         memcpy(CMSG_DATA(c), fds, size);
     }
     return make_result(env, sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL));
