@@ -1,16 +1,18 @@
 /* The calls that Node lacks, and nothing else: one system call or one fixed sequence each, without policy. Registered here. */
 #include "addon.h"
 
-/* Of the OpenSSL in Node, which exports it for addons: to load node:crypto takes 3 ms of the helper's start, and 2 MB. */
-__attribute__((weak)) unsigned char *SHA256(const unsigned char *bytes, size_t size, unsigned char *digest);
-
-/* sha256(bytes, digest) -> 0: the SHA-256 of the bytes is in `digest`. -ENOSYS: this Node has no OpenSSL. */
+/* sha256(bytes, digest) -> 0: the SHA-256 of the bytes is in `digest`. By the OpenSSL in Node, which exports it for addons
+ * (-ENOSYS without), because to load node:crypto takes 3 ms of the helper's start, and 2 MB. */
+__attribute__((weak)) void *EVP_MD_fetch(void *library, const char *name, const char *properties);
+__attribute__((weak)) int EVP_Digest(const void *bytes, size_t size, uint8_t *digest, unsigned *, const void *md, void *);
 static napi_value sha256(napi_env env, napi_callback_info info) {
+    static const void *md;
     uint8_t *bytes, *digest;
     size_t size, room;
     if (!get_args(env, info, "uu", &bytes, &size, &digest, &room))
         return NULL;
-    return make_int(env, room < 32 ? -EINVAL : SHA256 && SHA256(bytes, size, digest) ? 0 : -ENOSYS);
+    md = md || !EVP_MD_fetch ? md : EVP_MD_fetch(NULL, "SHA256", NULL);
+    return make_int(env, room < 32 ? -EINVAL : md && EVP_Digest(bytes, size, digest, NULL, md, NULL) ? 0 : -ENOSYS);
 }
 
 NAPI_MODULE_INIT() {
@@ -18,12 +20,11 @@ NAPI_MODULE_INIT() {
         const char *name;
         napi_callback call;
     } table[] = {
-        {"bindSocket", bind_socket},         {"socketInfo", socket_info},          {"sha256", sha256},
-        {"revokeSocket", revoke_socket},     {"lockFile", lock_file},            {"openUnix", open_unix},
-        {"acceptUnix", accept_unix},         {"peerCredentials", peer_credentials}, {"receive", receive_bytes},
-        {"receiveWithFds", receive_with_fds}, {"send", send_with_fds},           {"pollStart", poll_start},
-        {"pollWatch", poll_watch},           {"pollRef", poll_ref},              {"forbidIoUring", forbid_io_uring},
-        {"lockDown", lock_down},
+        {"bindSocket", bind_socket},          {"socketInfo", socket_info},           {"revokeSocket", revoke_socket},
+        {"lockFile", lock_file},              {"openUnix", open_unix},               {"acceptUnix", accept_unix},
+        {"peerCredentials", peer_credentials}, {"receive", receive_bytes},           {"receiveWithFds", receive_with_fds},
+        {"send", send_with_fds},              {"pollStart", poll_start},             {"pollWatch", poll_watch},
+        {"pollRef", poll_ref},  {"forbidIoUring", forbid_io_uring},  {"lockDown", lock_down},  {"sha256", sha256},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         napi_value function;
