@@ -19,9 +19,8 @@ export interface Native {
   /** [pid, uid, gid, ...supplementary groups] at the time of connect(). */
   peerCredentials(fd: number): Uint32Array | number;
   receive(fd: number, bytes: Uint8Array): number;
-  receiveWithFds(fd: number, bytes: Uint8Array, fds: Int32Array): number;
   send(fd: number, bytes: Uint8Array, fds: Int32Array, fdCount: number): number;
-  pollStart(call: (count: number) => void): Int32Array;
+  pollStart(call: () => void, instead: boolean): Int32Array;
   pollWatch(fd: number, mask: number): number;
   pollRef(keep: boolean): number;
   forbidIoUring(fds: Int32Array): number;

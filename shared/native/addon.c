@@ -6,12 +6,11 @@ NAPI_MODULE_INIT() {
         const char *name;
         napi_callback call;
     } table[] = {
-        {"bindSocket", bind_socket},         {"socketInfo", socket_info},
-        {"revokeSocket", revoke_socket},     {"lockFile", lock_file},            {"openUnix", open_unix},
-        {"acceptUnix", accept_unix},         {"peerCredentials", peer_credentials}, {"receive", receive_bytes},
-        {"receiveWithFds", receive_with_fds}, {"send", send_with_fds},           {"pollStart", poll_start},
-        {"pollWatch", poll_watch},           {"pollRef", poll_ref},              {"forbidIoUring", forbid_io_uring},
-        {"lockDown", lock_down},
+        {"bindSocket", bind_socket}, {"socketInfo", socket_info},           {"revokeSocket", revoke_socket},
+        {"lockFile", lock_file},     {"openUnix", open_unix},               {"acceptUnix", accept_unix},
+        {"receive", receive_bytes},  {"peerCredentials", peer_credentials}, {"send", send_with_fds},
+        {"pollStart", poll_start},   {"pollWatch", poll_watch},             {"pollRef", poll_ref},
+        {"lockDown", lock_down},     {"forbidIoUring", forbid_io_uring},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         napi_value function;
