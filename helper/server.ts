@@ -12,7 +12,7 @@ import { MAX_OWED } from "./audit.js";
 import { type Call, error_response, make_dispatcher } from "./calls.js";
 import type { Config } from "./config.js";
 import { Connection, type ConnectionEvents, type Exchange } from "./connection.js";
-import { type Message, read_message, TOO_LONG } from "./envelope.js";
+import { type Element, type Message, read_message, TOO_LONG } from "./envelope.js";
 import type { Kept, LeaseStore } from "./lease-store.js";
 import { LeaseTable } from "./leases.js";
 import { is_operator, make_handlers, type World } from "./methods.js";
@@ -199,9 +199,9 @@ export class Server implements ConnectionEvents {
 
   /** Runs the elements of a message one after the other. Never rejects, because the dispatcher never does. */
   async #run(elements: Message["elements"], connection: Connection, exchange: Exchange): Promise<void> {
-    for (const [i, element] of elements.entries()) {
+    for (let i = 0; i < elements.length; i++) {
       const call = exchange.calls[i] as Call;
-      await this.#dispatch(element, call);
+      await this.#dispatch(elements[i] as Element, call);
       this.#turn.record_call(call);
     }
     this.#turn.end(connection, exchange);
