@@ -35,31 +35,27 @@ static int narrow(int fd) {
 }
 FD_METHOD(accept_unix, narrow(accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)))
 
-/* peerCredentials(fd) -> Uint32Array [pid, uid, gid, ...supplementary groups] as they were at connect() (unix(7)),
- * or -errno. Asking the kernel about the socket, and never about the pid: a pid may by now be another program, or the
- * same one after exec of a setuid file (CVE-2014-0181, CVE-2021-3560). */
+/* peerCredentials(fd, out) -> count; in `out` pid, uid, gid and then as many supplementary groups as fit, as they were at
+ * connect() (unix(7)). Asking the kernel about the socket, and never about the pid: a pid may by now be another program, or
+ * the same one after exec of a setuid file (CVE-2014-0181, CVE-2021-3560). */
 napi_value peer_credentials(napi_env env, napi_callback_info info) {
-    napi_value buffer, out;
-    int32_t fd;
+    int32_t fd, *out;
     struct ucred peer;
     gid_t groups[NGROUPS_MAX];
     socklen_t length = sizeof peer, groups_length = sizeof groups;
-    uint32_t *data;
+    size_t room;
 
-    if (!get_args(env, info, "i", &fd))
+    if (!get_args(env, info, "in", &fd, &out, &room))
         return NULL;
+    if (room < 3)
+        return make_int(env, -EINVAL);
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0 ||
         getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &groups_length) < 0)
         return make_result(env, -1);
-    size_t count = 3 + groups_length / sizeof *groups;
-    if (napi_create_arraybuffer(env, count * sizeof *data, (void **)&data, &buffer) != napi_ok ||
-        napi_create_typedarray(env, napi_uint32_array, count, buffer, 0, &out) != napi_ok)
-        return NULL;
-    data[0] = (uint32_t)peer.pid;
-    data[1] = peer.uid;
-    data[2] = peer.gid;
-    memcpy(data + 3, groups, groups_length);
-    return out;
+    size_t count = groups_length / sizeof *groups < room - 3 ? groups_length / sizeof *groups : room - 3;
+    memcpy(out, &peer, sizeof peer); /* pid, uid, gid (unix(7)) */
+    memcpy(out + 3, groups, count * sizeof *groups);
+    return make_int(env, (int64_t)count + 3);
 }
 
 /* receive(fd, bytes) -> count; 0 at the end. Gives the kernel no room for control data, so descriptors that the peer

@@ -122,18 +122,30 @@ test("descriptors that do not fit the limit: -EMFILE, and those that came are cl
 
 test("peerCredentials: this process, with its groups", () => {
   const [client, server] = make_pair();
-  const ids = native().peerCredentials(server) as Uint32Array;
-  assert.ok(ids instanceof Uint32Array);
+  const out = new Int32Array(1028);
+  const ids = out.subarray(0, native().peerCredentials(server, out));
   assert.deepEqual([...ids.subarray(0, 3)], [process.pid, process.getuid?.(), process.getgid?.()]);
   const own = readFileSync("/proc/self/status", "utf8");
   const groups = /^Groups:(.*)$/m.exec(own)?.[1]?.trim().split(" ").filter(Boolean).map(Number);
   assert.deepEqual(new Set(ids.subarray(3)), new Set(groups));
+  assert.equal(native().peerCredentials(9999, out), -errno.EBADF);
+  assert.equal(native().peerCredentials(server, new Int32Array(2)), -errno.EINVAL);
   close_all([client, server]);
-  assert.equal(native().peerCredentials(9999), -errno.EBADF);
 });
 
-for (const count of [0, 1, 64, 65, 1000])
-  test(`peerCredentials: ${count} supplementary groups, as they were at connect()`, { skip: needs_root }, () => {
+for (const [count, room] of [
+  [0, 0],
+  [0, 9],
+  [1, 1],
+  [64, 65],
+  [65, 65],
+  [1000, 1000],
+  [1000, 999],
+  [2000, 1025],
+] as const)
+  test(`peerCredentials: ${count} supplementary groups, as they were at connect(), where ${room} fit`, {
+    skip: needs_root,
+  }, () => {
     const folder = temp_folder();
     const { stdout, stderr } = run_module(
       `import { chmodSync } from "node:fs";
@@ -147,10 +159,13 @@ for (const count of [0, 1, 64, 65, 1000])
        const fd = native().openUnix(path, 0);
        process.seteuid(0);
        process.setgroups([]);
-       const [pid, uid, gid, ...groups] = native().peerCredentials(native().acceptUnix(listener));
-       console.log(pid === process.pid, uid, gid, groups.length, groups.every((id, i) => id === 4_000_000_000 + i));`,
+       const out = new Int32Array(${3 + room} + 9).fill(-7);
+       const told = native().peerCredentials(native().acceptUnix(listener), out.subarray(0, ${3 + room}));
+       const [pid, uid, gid, ...groups] = Uint32Array.from(out.subarray(0, told));
+       console.log(pid === process.pid, uid, gid, groups.length, groups.every((id, i) => id === 4_000_000_000 + i),
+         out.subarray(told).every((rest) => rest === -7));`,
     );
-    assert.equal(stdout, `true 4000000001 1234 ${count} true`, stderr);
+    assert.equal(stdout, `true 4000000001 1234 ${Math.min(count, room)} true true`, stderr);
   });
 
 test("openUnix: -errno for what is not there, not listening, too long or taken", () => {
