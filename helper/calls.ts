@@ -15,7 +15,7 @@ import type { MethodName, Params } from "../shared/methods.js";
 import { ERRORS, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR } from "../shared/protocol.js";
 import { describe } from "../shared/validate.js";
 import type { Account } from "./account.js";
-import type { AuditRecord } from "./audit.js";
+import type { AuditRecord, Fate } from "./audit.js";
 import { type Element, type Id, type Request, TOO_LONG } from "./envelope.js";
 import type { Lease } from "./lease.js";
 import type { Peer } from "./policy.js";
@@ -27,7 +27,7 @@ export interface Caller {
   readonly account: Account;
 }
 
-export interface Call {
+export interface Call extends Fate {
   readonly caller: Caller;
   /** Its audit record, which the handlers add to. */
   readonly record: AuditRecord;
@@ -37,10 +37,6 @@ export interface Call {
   lease?: Lease;
   /** Takes its effect back if it could not be recorded. */
   undo?: () => void;
-  /** Its record is written already. */
-  recorded?: boolean;
-  /** Why its record could not be written. */
-  lost?: Error;
 }
 
 /** What a method does. Synchronous; an expected refusal is thrown as LowportError. */

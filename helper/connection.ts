@@ -165,7 +165,8 @@ export class Connection implements Caller {
 
   /** Milliseconds for which nothing is taken, because the user has used up its rate. */
   get #pause(): number {
-    return this.account.pausedUntil - performance.now();
+    const until = this.account.pausedUntil;
+    return until === 0 ? 0 : until - performance.now();
   }
 
   /** Takes an exchange; its reply leaves in its turn, once it is ready. */

@@ -6,6 +6,7 @@ import "./signals.js"; // before all others
 import "./no-eval.js"; // before what is not ours
 import { accessSync, closeSync, constants, realpathSync, writeSync } from "node:fs";
 import { errno_of, message_of } from "../shared/errors.js";
+import { wait_in_place_of_node } from "../shared/poll.js";
 import { EXIT, VERSION } from "../shared/protocol.js";
 import { AuditLog, type AuditRecord, DISK_TROUBLE } from "./audit.js";
 import { die, read_run_options, step } from "./command-line.js";
@@ -107,6 +108,8 @@ async function main(): Promise<void> {
     }
   });
   audit.send_head();
+
+  wait_in_place_of_node();
 
   // 8. Ready, and warm: whoever waits for it is told.
   await warm_up(config, log);

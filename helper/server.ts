@@ -12,7 +12,7 @@ import { MAX_OWED } from "./audit.js";
 import { type Call, error_response, make_dispatcher } from "./calls.js";
 import type { Config } from "./config.js";
 import { Connection, type ConnectionEvents, type Exchange } from "./connection.js";
-import { type Message, read_message, TOO_LONG } from "./envelope.js";
+import { type Element, type Message, read_message, TOO_LONG } from "./envelope.js";
 import type { Kept, LeaseStore } from "./lease-store.js";
 import { LeaseTable } from "./leases.js";
 import { is_operator, make_handlers, type World } from "./methods.js";
@@ -20,8 +20,6 @@ import { MAX_GROUPS, read_peer } from "./peer.js";
 import type { Peer } from "./policy.js";
 import { type Recorder, Turn } from "./turn.js";
 
-/** Connections accepted in one turn, so that a crowd of new ones does not keep the others waiting. */
-const ACCEPT_AT_ONCE = 64;
 /** Milliseconds until accepting is tried again after it failed. */
 const ACCEPT_RETRY_MS = 1000;
 /** Milliseconds between two records of connections of one user that were turned away. */
@@ -108,13 +106,11 @@ export class Server implements ConnectionEvents {
     watch(this.#listener, READABLE, () => this.#accept());
   }
 
+  /** One in a turn: a crowd does not keep the others waiting, and to find that there is no other costs as much as to accept one. */
   #accept(): void {
-    for (let i = 0; i < ACCEPT_AT_ONCE; i++) {
-      const fd = native().acceptUnix(this.#listener);
-      if (fd >= 0) this.welcome(fd);
-      else if (fd === -EAGAIN || fd === -ECONNABORTED || fd === -EINTR) return;
-      else return this.#accept_later(fd);
-    }
+    const fd = native().acceptUnix(this.#listener);
+    if (fd >= 0) this.welcome(fd);
+    else if (fd !== -EAGAIN && fd !== -ECONNABORTED && fd !== -EINTR) this.#accept_later(fd);
   }
 
   /** Out of descriptors: they wait in the kernel's queue. */
@@ -199,9 +195,9 @@ export class Server implements ConnectionEvents {
 
   /** Runs the elements of a message one after the other. Never rejects, because the dispatcher never does. */
   async #run(elements: Message["elements"], connection: Connection, exchange: Exchange): Promise<void> {
-    for (const [i, element] of elements.entries()) {
+    for (let i = 0; i < elements.length; i++) {
       const call = exchange.calls[i] as Call;
-      await this.#dispatch(element, call);
+      await this.#dispatch(elements[i] as Element, call);
       this.#turn.record_call(call);
     }
     this.#turn.end(connection, exchange);

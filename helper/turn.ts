@@ -60,23 +60,18 @@ export class Turn {
   record_call(call: Call): void {
     if (call.recorded === true && call.record.decision === "allow") return;
     if (call.recorded === true) call.record.decision = "error";
-    this.#stage(call, call.record);
+    this.#audit.stage(call.record, call);
   }
 
   /** Writes a call's record before its effect, which cannot be taken back. @throws EIO */
   record_now(call: Call): void {
     call.record.decision = "allow";
-    this.#stage(call, { ...call.record });
+    this.#audit.stage({ ...call.record }, call);
     try {
       this.#audit.write();
     } catch (error) {
       throw not_recorded(error as Error);
     }
-  }
-
-  #stage(call: Call, record: AuditRecord): void {
-    const on_lost = (error: Error) => (call.lost = error);
-    this.#audit.stage(record, on_lost, () => (call.recorded = true));
   }
 
   /** Records what has happened. */

@@ -7,7 +7,7 @@
 import { closeSync } from "node:fs";
 import type { Logger } from "pino";
 import { seal } from "../shared/chain.js";
-import { MAX_FDS, native } from "../shared/native.js";
+import { native } from "../shared/native.js";
 import { READABLE, unwatch, watch } from "../shared/poll.js";
 import { LIMITS } from "../shared/protocol.js";
 import type { Config } from "./config.js";
@@ -24,9 +24,9 @@ const NOWHERE: ConstructorParameters<typeof Server>[2] = {
   owed: 0,
   seq: 0,
   nextSeq: 1,
-  stage: (record, _on_lost, on_written) => {
+  stage: (record, fate) => {
     seal(JSON.stringify(record));
-    on_written?.();
+    if (fate !== undefined) fate.recorded = true;
   },
   write: () => undefined,
   commit: (done) => done(),
@@ -57,7 +57,7 @@ export async function warm_up(config: Config, log: Logger): Promise<void> {
     for (const line of [CHECK, BIND, CHECK]) {
       native().send(peer, Buffer.from(line), new Int32Array(0), 0);
       await new Promise<void>((resolve) => watch(peer, READABLE, () => resolve()));
-      native().receiveWithFds(peer, Buffer.alloc(4096), new Int32Array(MAX_FDS + 1));
+      native().receive(peer, Buffer.alloc(4096));
     }
     unwatch(peer);
     await new Promise<void>((resolve) => server.stop(resolve));

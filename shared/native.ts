@@ -17,12 +17,11 @@ export interface Native {
   sha256(bytes: Uint8Array, digest: Uint8Array): number;
   openUnix(path: string, backlog: number): number;
   acceptUnix(fd: number): number;
-  /** [pid, uid, gid, ...supplementary groups] at the time of connect(). */
-  peerCredentials(fd: number): Uint32Array | number;
+  /** Count of [pid, uid, gid, ...supplementary groups], as many as fit, at the time of connect(); ids as int32. */
+  peerCredentials(fd: number, out: Int32Array): number;
   receive(fd: number, bytes: Uint8Array): number;
-  receiveWithFds(fd: number, bytes: Uint8Array, fds: Int32Array): number;
   send(fd: number, bytes: Uint8Array, fds: Int32Array, fdCount: number): number;
-  pollStart(call: (count: number) => void): Int32Array;
+  pollStart(call: () => void, instead: boolean): Int32Array;
   pollWatch(fd: number, mask: number): number;
   pollRef(keep: boolean): number;
   forbidIoUring(fds: Int32Array): number;

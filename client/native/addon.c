@@ -12,6 +12,7 @@ NAPI_MODULE_INIT() {
         {"takeFd", take_fd},               {"placeFd", place_fd},             {"answerNotice", answer_notice},
         {"describeSocket", describe_socket}, {"carryOptions", carry_options}, {"setBlocking", set_blocking},
         {"moveEpoll", move_epoll},         {"writeNow", write_now},           {"waitReady", wait_ready},
+        {"receiveWithFds", receive_with_fds},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         napi_value function;

@@ -1,8 +1,7 @@
 /* The calls that Node lacks, and nothing else: one system call or one fixed sequence each, without policy. Registered here. */
 #include "addon.h"
 
-/* sha256(bytes, digest) -> 0: the SHA-256 of the bytes is in `digest`. By the OpenSSL in Node, which exports it for addons
- * (-ENOSYS without), because to load node:crypto takes 3 ms of the helper's start, and 2 MB. */
+/* sha256(bytes, digest) -> 0. By the OpenSSL in Node, which exports it for addons: node:crypto takes 3 ms to load. */
 __attribute__((weak)) void *EVP_MD_fetch(void *library, const char *name, const char *properties);
 __attribute__((weak)) int EVP_Digest(const void *bytes, size_t size, uint8_t *digest, unsigned *, const void *md, void *);
 static napi_value sha256(napi_env env, napi_callback_info info) {
@@ -20,11 +19,11 @@ NAPI_MODULE_INIT() {
         const char *name;
         napi_callback call;
     } table[] = {
-        {"bindSocket", bind_socket},          {"socketInfo", socket_info},           {"revokeSocket", revoke_socket},
-        {"lockFile", lock_file},              {"openUnix", open_unix},               {"acceptUnix", accept_unix},
-        {"peerCredentials", peer_credentials}, {"receive", receive_bytes},           {"receiveWithFds", receive_with_fds},
-        {"send", send_with_fds},              {"pollStart", poll_start},             {"pollWatch", poll_watch},
-        {"pollRef", poll_ref},  {"forbidIoUring", forbid_io_uring},  {"lockDown", lock_down},  {"sha256", sha256},
+        {"bindSocket", bind_socket}, {"socketInfo", socket_info},           {"revokeSocket", revoke_socket},
+        {"lockFile", lock_file},     {"openUnix", open_unix},               {"acceptUnix", accept_unix},
+        {"receive", receive_bytes},  {"peerCredentials", peer_credentials}, {"send", send_with_fds},
+        {"pollStart", poll_start},   {"pollWatch", poll_watch},             {"pollRef", poll_ref},
+        {"lockDown", lock_down},     {"forbidIoUring", forbid_io_uring},    {"sha256", sha256},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         napi_value function;

@@ -65,14 +65,13 @@ napi_value socket_info(napi_env env, napi_callback_info info) {
     int32_t fd;
     int type = 0, listening = 0, v6only = 0;
     char text[INET6_ADDRSTRLEN] = "";
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     struct sockaddr_in *v4 = (struct sockaddr_in *)&address;
     struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&address;
     socklen_t length = sizeof address, int_length = sizeof type;
 
     if (!get_args(env, info, "i", &fd))
         return NULL;
-    memset(&address, 0, sizeof address);
     if (getsockname(fd, (struct sockaddr *)&address, &length) < 0 ||
         getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &int_length) < 0 ||
         getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &int_length) < 0)

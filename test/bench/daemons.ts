@@ -112,6 +112,19 @@ export async function start_reference(ends: Ends, name: string, durability: "wri
   return { name, socket, log, process: child };
 }
 
+/** Node with the same system calls and record, and nothing else. */
+export async function start_node_alone(ends: Ends, name: string, flags: readonly string[] = []): Promise<Daemon> {
+  const log = join(folder_of(name), "audit.log");
+  const socket = `${FOLDER}/${name}.sock`;
+  rmSync(socket, { force: true });
+  const program = join(REPOSITORY, "dist/test/bench/peers/node-alone.js");
+  const child = await start_ready(pinned(CPU, process.execPath, ...flags, program, socket, log));
+  ends.after(() => kill(child));
+  const daemon = { name, socket, log, process: child };
+  await load(daemon, "warm", WARM_UP);
+  return daemon;
+}
+
 let program: string | undefined;
 /** The command line of the load, as the user whom the rule allows. */
 export function load_command(daemon: Daemon, cpu: number, ...args: (string | number)[]): string[] {
