@@ -9,6 +9,7 @@ import { type Head, seal } from "../shared/chain.js";
 import { type AuditFile, append_whole, open_audit_file } from "./audit-file.js";
 import { timestamp, uptime_ms } from "./clock.js";
 import type { Peer } from "./policy.js";
+import { stay_small } from "./young.js";
 
 /** A record as it is staged, its members in the order of the line; `seq`, `time`, `prev` and `hash` are added. */
 export interface AuditRecord {
@@ -134,7 +135,9 @@ export class AuditLog {
     const written = this.#staged;
     this.#staged = [];
     for (const { fate } of written) if (fate !== undefined) fate.recorded = true;
-    if (this.#head.seq - this.#sent >= HEAD_EVERY) this.send_head();
+    if (this.#head.seq - this.#sent < HEAD_EVERY) return;
+    this.send_head();
+    stay_small();
   }
 
   /** A log that was removed by hand would take records that nobody can read. */

@@ -13,12 +13,8 @@ const NONE = "0000000000000000";
 
 /** The fields of a /proc/pid/task/tid/status file (proc(5)). */
 export function parse_status(text: string): Map<string, string> {
-  return new Map(
-    text.split("\n").map((line) => {
-      const [name = "", ...rest] = line.split(":");
-      return [name, rest.join(":").trim().replaceAll("\t", " ")];
-    }),
-  );
+  const fields = [...text.matchAll(/^(\w+):[ \t]*(.*?)[ \t]*$/gm)];
+  return new Map(fields.map(([, name = "", value = ""]) => [name, value.replaceAll("\t", " ")]));
 }
 
 /** What a thread has that it must not have. `main` is the thread that binds; `asRoot` false: started unprivileged by an init. */
