@@ -73,11 +73,11 @@ export class AuditLog {
   #unsynced: ((failed?: Failure) => void)[] = [];
 
   /** @param send_head takes the head of the chain from time to time, for a place that the helper cannot edit */
-  constructor(path: string, durability: "write" | "fsync", send_head?: (line: string) => void) {
+  constructor(path: string, durability: "write" | "fsync", send_head?: (line: string) => void, file = open_audit_file(path)) {
     this.#path = path;
     this.#fsync = durability === "fsync";
     this.#send_head = send_head;
-    this.#file = open_audit_file(path);
+    this.#file = file;
     this.#head = this.#file.head;
     this.#sent = this.#head.seq;
   }

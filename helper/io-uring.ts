@@ -4,20 +4,14 @@
  * the same arguments and process id, where the kernel has none for it; the loop then uses epoll, as on Node 20.
  * A unit with SystemCallFilter=~io_uring_setup makes this needless.
  */
-import { readdirSync, readlinkSync } from "node:fs";
+import { existsSync, readdirSync, readlinkSync } from "node:fs";
 import { errno_name, native } from "../shared/native.js";
 
 const STARTED_AGAIN = "LOWPORT_STARTED_AGAIN";
 
-function has_rings(): boolean {
-  return readdirSync("/proc/self/fd").some((fd) => {
-    try {
-      return readlinkSync(`/proc/self/fd/${fd}`).includes("io_uring");
-    } catch {
-      return false; // the one that this listing was read by
-    }
-  });
-}
+/** Where an open descriptor leads to; not so for the one that the list of them was read by. */
+const link = (fd: string) => `/proc/self/fd/${fd}`;
+const is_ring = (fd: string) => existsSync(link(fd)) && readlinkSync(link(fd)).includes("io_uring");
 
 type Execve = (file: string, args: string[], env: NodeJS.ProcessEnv) => never;
 
@@ -26,7 +20,7 @@ type Execve = (file: string, args: string[], env: NodeJS.ProcessEnv) => never;
  * @param passed descriptors that it was started with and goes on with. @throws Error if that is needed and cannot be
  */
 export function leave_io_uring(passed: Iterable<number> = []): void {
-  if (!has_rings()) return;
+  if (!readdirSync("/proc/self/fd").some(is_ring)) return;
   const { execve } = process as typeof process & { execve?: Execve };
   if (execve === undefined || process.env[STARTED_AGAIN] !== undefined)
     throw new Error(

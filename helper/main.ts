@@ -111,13 +111,12 @@ async function main(): Promise<void> {
 
   wait_in_place_of_node();
 
-  // 8. Ready, and warm: whoever waits for it is told.
-  await warm_up(config, log);
+  // 8. Warm, and ready: whoever waits for it is told.
+  const end_rehearsal = await warm_up(config, log);
   no_debugger();
   server.start(kept);
   handle_signals(file, config, audit, server, systemd, log);
   if (options.syslog) leave_stderr();
-  log.info({ socket: path, rules: config.policy.rules.length }, "ready");
   systemd.notify(`READY=1\nSTATUS=${server.load}`);
   systemd.start_watchdog(() => server.load);
   if (readyFd !== undefined)
@@ -125,6 +124,8 @@ async function main(): Promise<void> {
       writeSync(readyFd, `${process.pid}\n`);
       closeSync(readyFd);
     });
+  end_rehearsal();
+  log.info({ socket: path, rules: config.policy.rules.length }, "ready");
 }
 
 void main();
