@@ -77,12 +77,15 @@ export class Turn {
   /** Records what has happened. */
   record_event(record: AuditRecord): void {
     this.#audit.stage(record);
-    if (this.#planned) return;
+    if (!this.#planned) void this.#commit_soon();
+  }
+
+  /** At the end of the turn; queueMicrotask(), which says the same, takes four times as long. */
+  async #commit_soon(): Promise<void> {
     this.#planned = true;
-    queueMicrotask(() => {
-      this.#planned = false;
-      if (this.#dispatching === 0) this.#commit();
-    });
+    await Promise.resolve();
+    this.#planned = false;
+    if (this.#dispatching === 0) this.#commit();
   }
 
   #commit(): void {

@@ -14,6 +14,7 @@ export interface Native {
   socketInfo(fd: number): SocketInfo | number;
   revokeSocket(fd: number): number;
   lockFile(fd: number): number;
+  appendText(fd: number, text: string): number;
   openUnix(path: string, backlog: number): number;
   acceptUnix(fd: number): number;
   /** Count of [pid, uid, gid, ...supplementary groups], as many as fit, at the time of connect(); ids as int32. */

@@ -10,7 +10,7 @@ NAPI_MODULE_INIT() {
         {"lockFile", lock_file},     {"openUnix", open_unix},               {"acceptUnix", accept_unix},
         {"receive", receive_bytes},  {"peerCredentials", peer_credentials}, {"send", send_with_fds},
         {"pollStart", poll_start},   {"pollWatch", poll_watch},             {"pollRef", poll_ref},
-        {"lockDown", lock_down},     {"forbidIoUring", forbid_io_uring},
+        {"lockDown", lock_down},     {"forbidIoUring", forbid_io_uring},     {"appendText", append_text},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         napi_value function;

@@ -41,7 +41,7 @@ napi_value make_result(napi_env env, int64_t value);
     }
 
 typedef napi_value method(napi_env env, napi_callback_info info);
-method bind_socket, socket_info, revoke_socket, lock_file;                                               /* socket.c */
+method bind_socket, socket_info, revoke_socket, lock_file, append_text;                                  /* socket.c */
 method open_unix, accept_unix, peer_credentials, receive_bytes, send_with_fds;                        /* unix.c */
 method poll_start, poll_watch, poll_ref;                                                                 /* poll.c */
 method forbid_io_uring, lock_down;                                                                       /* lockdown.c */
