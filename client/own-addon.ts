@@ -2,10 +2,10 @@
  * The client's own addon, and what else is found beside this file, which is here for that: the library and `lowport exec` are each
  * put together to one file in this folder (shared/bundle.ts). The helper never loads it.
  */
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import type { ExecNative } from "./exec/native.js";
 
-const beside = (name: string) => fileURLToPath(new URL(name, import.meta.url));
+const beside = (name: string) => join(import.meta.dirname, name);
 
 /** What runs beside a program of `lowport exec`. */
 export const SUPERVISOR = beside("./supervisor.cjs");

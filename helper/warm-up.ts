@@ -4,7 +4,6 @@
  * connection to itself, and ends. So nothing is bound, recorded or held against a user. Any user can see the name of the socket
  * that the connection is made by, and connect to it too: nothing is read from others.
  */
-import { randomBytes } from "node:crypto";
 import { closeSync } from "node:fs";
 import type { Logger } from "pino";
 import { seal } from "../shared/chain.js";
@@ -12,6 +11,7 @@ import { native } from "../shared/native.js";
 import { READABLE, unwatch, watch } from "../shared/poll.js";
 import { LIMITS } from "../shared/protocol.js";
 import type { Config } from "./config.js";
+import { new_id } from "./leases.js";
 import { read_peer } from "./peer.js";
 import { make_policy } from "./policy.js";
 import { Server } from "./server.js";
@@ -47,7 +47,7 @@ export function accept_own(listener: number): number {
 
 /** Where the kernel refuses (no descriptors), the first request is a slow one. */
 export async function warm_up(config: Config, log: Logger): Promise<void> {
-  const name = `@lowport-${randomBytes(16).toString("hex")}`;
+  const name = `@lowport-${new_id()}${new_id()}`;
   const listener = native().openUnix(name, 1);
   const peer = listener < 0 ? listener : native().openUnix(name, 0);
   const own = peer < 0 ? peer : accept_own(listener);

@@ -2,7 +2,7 @@
  * The addon's loader and its types. It is looked for in shared/ and nowhere else: no environment variable, no search.
  * A call's result is a number >= 0, or -errno (`os.constants.errno`). The calls themselves are described in native/*.c.
  */
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { getSystemErrorName } from "node:util";
 import { message_of } from "./errors.js";
 
@@ -15,6 +15,7 @@ export interface Native {
   revokeSocket(fd: number): number;
   lockFile(fd: number): number;
   appendText(fd: number, text: string): number;
+  sha256(text: string): string | number;
   openUnix(path: string, backlog: number): number;
   acceptUnix(fd: number): number;
   /** Count of [pid, uid, gid, ...supplementary groups], as many as fit, at the time of connect(); ids as int32. */
@@ -35,7 +36,7 @@ export const MAX_FDS = 253;
 function load_native(): Native {
   try {
     const addon = { exports: {} };
-    process.dlopen(addon, fileURLToPath(new URL("../shared/native/lowport.node", import.meta.url)));
+    process.dlopen(addon, join(import.meta.dirname, "../shared/native/lowport.node"));
     return addon.exports as Native;
   } catch (error) {
     throw new Error(
@@ -66,6 +67,4 @@ export function has_native(): boolean {
 }
 
 /** The name of a call's -errno result: `errno_name(-13)` is "EACCES". */
-export function errno_name(result: number): string {
-  return getSystemErrorName(result);
-}
+export const errno_name = getSystemErrorName;

@@ -12,8 +12,6 @@ import { type Contender, type Figure, figure_of } from "./compare.js";
 import { CPU, compile, OTHER_CPU, pinned } from "./machine.js";
 import { ENV, type Ends, FOLDER } from "./peers/beside.js";
 
-/** `--hardened` of lowportd install: no compiler at run time, so that no memory need be both written and executed. */
-export const HARDENED = ["--jitless", "--no-expose-wasm", ...NODE_FLAGS];
 /** A folder on the machine's own disk: those of the box are in memory, where fsync(2) costs nothing. */
 const DISK = process.env["LOWPORT_BENCH_DISK"] ?? FOLDER;
 const ENOUGH = 1_000_000;
