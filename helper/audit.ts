@@ -7,7 +7,9 @@
 import { closeSync, fdatasync, fdatasyncSync, fstatSync } from "node:fs";
 import { type Head, seal } from "../shared/chain.js";
 import { type AuditFile, append_whole, open_audit_file } from "./audit-file.js";
+import { timestamp, uptime_ms } from "./clock.js";
 import type { Peer } from "./policy.js";
+import { stay_small } from "./young.js";
 
 /** A record as it is staged, its members in the order of the line; `seq`, `time`, `prev` and `hash` are added. */
 export interface AuditRecord {
@@ -55,20 +57,6 @@ const HEAD_EVERY = 1000;
 /** Milliseconds between two looks at whether the file is still there. */
 const LOOK_EVERY_MS = 1000;
 
-let second = Number.NaN;
-let until_second = "";
-
-/** Now (ISO 8601, UTC, milliseconds). Most of it is the same for a second, and making it anew takes as long as a hash. */
-function timestamp(): string {
-  const now = Date.now();
-  const its_second = Math.floor(now / 1000);
-  if (its_second !== second) {
-    second = its_second;
-    until_second = new Date(now).toISOString().slice(0, -4);
-  }
-  return `${until_second}${String(now % 1000).padStart(3, "0")}Z`;
-}
-
 export class AuditLog {
   readonly #path: string;
   readonly #fsync: boolean;
@@ -79,7 +67,7 @@ export class AuditLog {
   #staged: Staged[] = [];
   #syncing = false;
   /** When the file was last looked at (monotonic milliseconds). */
-  #looked = performance.now();
+  #looked = uptime_ms();
   /** Files moved away while one of them was being synced. */
   readonly #retired: number[] = [];
   #unsynced: ((failed?: Failure) => void)[] = [];
@@ -147,14 +135,16 @@ export class AuditLog {
     const written = this.#staged;
     this.#staged = [];
     for (const { fate } of written) if (fate !== undefined) fate.recorded = true;
-    if (this.#head.seq - this.#sent >= HEAD_EVERY) this.send_head();
+    if (this.#head.seq - this.#sent < HEAD_EVERY) return;
+    this.send_head();
+    stay_small();
   }
 
   /** A log that was removed by hand would take records that nobody can read. */
   #refuse_removed(): void {
-    if (performance.now() - this.#looked < LOOK_EVERY_MS) return;
+    if (uptime_ms() - this.#looked < LOOK_EVERY_MS) return;
     if (fstatSync(this.#file.fd).nlink === 0) throw new Error(`${this.#path} was removed; SIGUSR1 begins a new one`);
-    this.#looked = performance.now();
+    this.#looked = uptime_ms();
   }
 
   /** Tells syslog where the chain stands. */

@@ -16,6 +16,7 @@ import { ERRORS, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOU
 import { describe } from "../shared/validate.js";
 import type { Account } from "./account.js";
 import type { AuditRecord, Fate } from "./audit.js";
+import { uptime_ms } from "./clock.js";
 import { type Element, type Id, type Request, TOO_LONG } from "./envelope.js";
 import type { Lease } from "./lease.js";
 import type { Peer } from "./policy.js";
@@ -150,13 +151,13 @@ export function make_dispatcher({
   }
 
   return (element, call) => {
-    const started = performance.now();
+    const started = uptime_ms();
     const finish = (error: unknown) => {
       if (error !== undefined) {
         refuse(call, expected(error, call));
         if ("request" in element && element.request.id === undefined) call.response = undefined;
       }
-      call.record.durationUs = Math.round((performance.now() - started) * 1000);
+      call.record.durationUs = Math.round((uptime_ms() - started) * 1000);
     };
     const error = attempt(element, call);
     const closed = settled();

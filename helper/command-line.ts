@@ -38,11 +38,7 @@ export function read_run_options(args: string[]) {
     if (words.length > 1) throw new Error(`"${words[1]}" is one word too many; see lowportd --help`);
     const { "pid-file": pidFile, "ready-fd": ready, syslog } = values;
     if (ready !== undefined && !/^[0-9]{1,4}$/.test(ready)) throw new Error("--ready-fd takes the number of a descriptor");
-    return {
-      file: resolve(values.config),
-      pidFile: pidFile && resolve(pidFile),
-      readyFd: ready === undefined ? undefined : Number(ready),
-      syslog,
-    };
+    const readyFd = ready === undefined ? undefined : Number(ready);
+    return { file: resolve(values.config), pidFile: pidFile && resolve(pidFile), readyFd, syslog };
   });
 }

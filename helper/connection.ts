@@ -11,6 +11,7 @@ import { HANG_UP, READABLE, unwatch, WRITABLE, watch } from "../shared/poll.js";
 import { LINE_TIMEOUT_MS } from "../shared/protocol.js";
 import type { Account } from "./account.js";
 import { type Call, type Caller, error_response } from "./calls.js";
+import { uptime_ms } from "./clock.js";
 import type { Lease } from "./lease.js";
 import type { Peer } from "./policy.js";
 
@@ -165,8 +166,7 @@ export class Connection implements Caller {
 
   /** Milliseconds for which nothing is taken, because the user has used up its rate. */
   get #pause(): number {
-    const until = this.account.pausedUntil;
-    return until === 0 ? 0 : until - performance.now();
+    return this.account.pausedUntil && this.account.pausedUntil - uptime_ms();
   }
 
   /** Takes an exchange; its reply leaves in its turn, once it is ready. */

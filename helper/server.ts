@@ -10,6 +10,7 @@ import { type Account, Accounts, take_tokens } from "./account.js";
 import { describe_socket } from "./address.js";
 import { MAX_OWED } from "./audit.js";
 import { type Call, error_response, make_dispatcher } from "./calls.js";
+import { uptime_ms } from "./clock.js";
 import type { Config } from "./config.js";
 import { Connection, type ConnectionEvents, type Exchange } from "./connection.js";
 import { type Element, type Message, read_message, TOO_LONG } from "./envelope.js";
@@ -71,9 +72,8 @@ export class Server implements ConnectionEvents {
       record_now: (call) => this.#turn.record_now(call),
     };
     const handlers = make_handlers(this.#world);
-    const admit = (call: Call) => this.#admit(call);
-    const settled = () => store?.settled();
-    this.#dispatch = make_dispatcher({ handlers, log, next_seq: () => audit.nextSeq, admit, settled });
+    const [admit, next_seq] = [(call: Call) => this.#admit(call), () => audit.nextSeq];
+    this.#dispatch = make_dispatcher({ handlers, log, next_seq, admit, settled: () => store?.settled() });
   }
 
   /** @param kept leases of the helper before, to be held for their owners */
@@ -161,7 +161,7 @@ export class Server implements ConnectionEvents {
   #turn_away(fd: number, { number, peer, account }: { number: number; peer: Peer; account: Account }, why: LowportError): void {
     native().send(fd, Buffer.from(`${JSON.stringify(error_response(null, why))}\n`), new Int32Array(0), 0);
     closeSync(fd);
-    const now = performance.now();
+    const now = uptime_ms();
     if (now - account.turnedAwayAt < TURNED_AWAY_EVERY_MS || this.#audit.owed >= MAX_OWED) return;
     account.turnedAwayAt = now;
     const { code, reason } = why.data;
