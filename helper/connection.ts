@@ -50,8 +50,8 @@ export class Connection implements Caller {
   readonly number: number;
   readonly peer: Peer;
   readonly account: Account;
-  /** The exchange that was taken last; the next one runs after it. */
-  running: Promise<void> = Promise.resolve();
+  /** The exchange that was taken last, if it had to wait; the next one runs after it. */
+  running: Promise<void> | undefined;
   readonly #events: ConnectionEvents;
   readonly #reader = new LineReader();
   #exchanges: Exchange[] = [];

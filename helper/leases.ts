@@ -22,14 +22,14 @@ const port_key = ({ protocol, port }: Binding) => (protocol === "tcp" ? port : -
 
 /** Random bytes for the next ids, as many as urandom(4) gives in one piece. To load node:crypto takes 3 ms of the start. */
 const random = Buffer.alloc(256);
+/** Kept open: an id takes no free descriptor. */
+const urandom = openSync("/dev/urandom", "r");
 let random_used = random.length;
 
 /** Never begins with -, which a command would take for an option. systemd passes the ids of all in one variable. */
 export function new_id(): string {
   if (random_used === random.length) {
-    const fd = openSync("/dev/urandom", "r");
-    readSync(fd, random);
-    closeSync(fd);
+    readSync(urandom, random);
     random_used = 0;
   }
   return random.toString("hex", random_used, (random_used += ID_BYTES));

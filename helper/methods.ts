@@ -29,7 +29,7 @@ export interface World {
 export function is_operator(config: Config, { uid, gid, groups, unmapped }: Peer): boolean {
   if (unmapped === true) return false;
   const { uids, gids } = config.operators;
-  return uids.has(uid) || [gid, ...groups].some((group) => gids.has(group));
+  return uids.has(uid) || gids.has(gid) || groups.some((group) => gids.has(group));
 }
 
 function read_wanted(params: { protocol: "tcp" | "udp"; port: number; address?: string; ipv6Only?: boolean }): Wanted {

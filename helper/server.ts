@@ -72,12 +72,8 @@ export class Server implements ConnectionEvents {
       record_now: (call) => this.#turn.record_now(call),
     };
     const handlers = make_handlers(this.#world);
-    const admit = (call: Call) => this.#admit(call);
-    const settled = () => {
-      const closed = store?.settled();
-      return closed && this.#turn.wait(closed);
-    };
-    this.#dispatch = make_dispatcher({ handlers, log, next_seq: () => audit.nextSeq, admit, settled });
+    const [admit, next_seq] = [(call: Call) => this.#admit(call), () => audit.nextSeq];
+    this.#dispatch = make_dispatcher({ handlers, log, next_seq, admit, settled: () => store?.settled() });
   }
 
   /** @param kept leases of the helper before, to be held for their owners */
@@ -191,17 +187,24 @@ export class Server implements ConnectionEvents {
     if (bytes > BYTES_A_TOKEN) take_tokens(connection.account, this.#world.config.limits, Math.floor(bytes / BYTES_A_TOKEN));
     connection.add(exchange);
     this.#turn.begin();
-    connection.running = connection.running.then(() => this.#run(elements, connection, exchange));
+    const run = () => this.#run(elements, connection, exchange);
+    connection.running = connection.running === undefined ? run() : connection.running.then(run);
   }
 
-  /** Runs the elements of a message one after the other. Never rejects, because the dispatcher never does. */
-  async #run(elements: Message["elements"], connection: Connection, exchange: Exchange): Promise<void> {
-    for (let i = 0; i < elements.length; i++) {
+  /** Runs the elements of a message one after the other. @returns a promise if one of them has to wait, which never rejects */
+  #run(elements: Message["elements"], connection: Connection, exchange: Exchange, from = 0): Promise<void> | undefined {
+    for (let i = from; i < elements.length; i++) {
       const call = exchange.calls[i] as Call;
-      await this.#dispatch(elements[i] as Element, call);
+      const waits = this.#dispatch(elements[i] as Element, call);
+      if (waits !== undefined)
+        return waits.then(() => {
+          this.#turn.record_call(call);
+          return this.#run(elements, connection, exchange, i + 1);
+        });
       this.#turn.record_call(call);
     }
     this.#turn.end(connection, exchange);
+    return undefined;
   }
 
   #admit({ caller }: Call): void {

@@ -14,7 +14,8 @@ export interface Native {
   socketInfo(fd: number): SocketInfo | number;
   revokeSocket(fd: number): number;
   lockFile(fd: number): number;
-  sha256(bytes: Uint8Array, digest: Uint8Array): number;
+  appendText(fd: number, text: string): number;
+  sha256(text: string): string | number;
   openUnix(path: string, backlog: number): number;
   acceptUnix(fd: number): number;
   /** Count of [pid, uid, gid, ...supplementary groups], as many as fit, at the time of connect(); ids as int32. */

@@ -40,8 +40,9 @@ napi_value make_result(napi_env env, int64_t value);
         return get_args(env, info, "i", &fd) ? make_result(env, call) : NULL;          \
     }
 
+#define METHOD(name, call) {name, NULL, call, NULL, NULL, NULL, napi_enumerable, NULL} /* of a module */
 typedef napi_value method(napi_env env, napi_callback_info info);
-method bind_socket, socket_info, revoke_socket, lock_file;                                               /* socket.c */
+method bind_socket, socket_info, revoke_socket, lock_file, append_text;                                  /* socket.c */
 method open_unix, accept_unix, peer_credentials, receive_bytes, send_with_fds;                        /* unix.c */
 method poll_start, poll_watch, poll_ref;                                                                 /* poll.c */
 method forbid_io_uring, lock_down;                                                                       /* lockdown.c */

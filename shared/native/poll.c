@@ -91,17 +91,13 @@ static void on_ready(uv_handle_t *handle, int status, int ready) {
     deliver(uv_handle_get_data(handle), 0);
 }
 
-static void on_idle(uv_handle_t *handle) { (void)handle; }
-
 /* Before libuv waits. That there is an idle handle keeps it from waiting then; while this waits there is none, so that
  * uv_backend_timeout tells of what else there is: timers, immediates, descriptors to be added (then it is 0). */
 static void before_wait(uv_handle_t *handle) {
     struct poller *poller = uv_handle_get_data(handle);
     uv_idle_stop((uv_handle_t *)idle);
-    while (deliver(poller, uv_backend_timeout(poller->loop)))
-        ;
-    uv_idle_start((uv_handle_t *)idle, on_idle);
-    uv_unref((uv_handle_t *)idle); /* keeps nothing alive */
+    while (deliver(poller, uv_backend_timeout(poller->loop))) {}
+    uv_idle_start((uv_handle_t *)idle, uv_unref); /* it does nothing else, and keeps nothing alive */
 }
 
 static bool start(struct poller *poller) {
@@ -124,8 +120,7 @@ napi_value poll_start(napi_env env, napi_callback_info info) {
 
     if (!get_args(env, info, "vb", &call, &instead))
         return NULL;
-    if (napi_typeof(env, call, &type) != napi_ok || type != napi_function ||
-        napi_get_instance_data(env, &old) != napi_ok || old) {
+    if (napi_typeof(env, call, &type) != napi_ok || type != napi_function || napi_get_instance_data(env, &old) != napi_ok || old) {
         napi_throw_type_error(env, NULL, "lowport addon: pollStart takes a function, once");
         return NULL;
     }

@@ -64,9 +64,7 @@ napi_value receive_bytes(napi_env env, napi_callback_info info) {
     int32_t fd;
     uint8_t *data;
     size_t length;
-    if (!get_args(env, info, "iu", &fd, &data, &length))
-        return NULL;
-    return make_result(env, recv(fd, data, length, MSG_DONTWAIT));
+    return get_args(env, info, "iu", &fd, &data, &length) ? make_result(env, recv(fd, data, length, MSG_DONTWAIT)) : NULL;
 }
 
 /* send(fd, bytes, fds, fdCount) -> count of bytes sent. The descriptors travel on the first byte, so they are gone as

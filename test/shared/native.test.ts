@@ -52,6 +52,7 @@ for (const [name, args] of Object.entries({
   socketInfo: [-1],
   revokeSocket: [-1],
   lockFile: [-1],
+  appendText: [-1, "x"],
   acceptUnix: [-1],
   peerCredentials: [-1, new Int32Array(3)],
   receive: [-1, new Uint8Array(1)],
