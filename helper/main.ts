@@ -112,7 +112,7 @@ async function main(): Promise<void> {
   wait_in_place_of_node();
 
   // 8. Warm, and ready: whoever waits for it is told.
-  const end_rehearsal = await warm_up(config, log);
+  await warm_up(config, log);
   no_debugger();
   server.start(kept);
   handle_signals(file, config, audit, server, systemd, log);
@@ -124,7 +124,6 @@ async function main(): Promise<void> {
       writeSync(readyFd, `${process.pid}\n`);
       closeSync(readyFd);
     });
-  end_rehearsal();
   log.info({ socket: path, rules: config.policy.rules.length }, "ready");
 }
 

@@ -23,8 +23,6 @@ const CHECK = BIND.replace("bind", "check");
 /** So often that V8 has learned what it learns of code that runs a second time. */
 const LINES = [CHECK, BIND, CHECK, CHECK, CHECK, CHECK, CHECK];
 
-/** Where what is recorded goes. It stays open, so that its lack is no trouble later. */
-const NOWHERE = openSync("/dev/null", "w");
 const RULE = { name: "rehearsal", groups: [], protocols: ["tcp" as const], addresses: ["*"], ports: [1], maxSockets: 0 };
 
 /** What may be asked there: this process may have no more than 0 sockets, and others nothing. */
@@ -42,22 +40,33 @@ export function accept_own(listener: number): number {
   }
 }
 
-/** Where the kernel refuses (no descriptors), the first request is a slow one. @returns what ends it */
-export async function warm_up(config: Config, log: Logger): Promise<() => void> {
+/** Where what is recorded there goes. @returns below 0 if there are no descriptors */
+function open_nowhere(): number {
+  try {
+    return openSync("/dev/null", "w");
+  } catch {
+    return -1;
+  }
+}
+
+/** Where the kernel refuses (no descriptors), the first request is a slow one. */
+export async function warm_up(config: Config, log: Logger): Promise<void> {
   const name = `@lowport-${new_id()}${new_id()}`;
   const listener = native().openUnix(name, 1);
   const peer = listener < 0 ? listener : native().openUnix(name, 0);
   const own = peer < 0 ? peer : accept_own(listener);
-  const close = () => [listener, peer].filter((fd) => fd >= 0).forEach((fd) => closeSync(fd));
-  if (own < 0) return close;
-  const file = { fd: NOWHERE, identity: "", head: { seq: 0, hash: FIRST_PREV }, torn: "", unfinished: 0 };
-  const server = new Server(listener, rehearsal_of(config), new AuditLog("", "write", undefined, file), log);
-  server.welcome(own);
-  for (const line of LINES) {
-    native().send(peer, Buffer.from(line), new Int32Array(0), 0);
-    await new Promise<void>((resolve) => watch(peer, READABLE, () => resolve()));
-    native().receive(peer, Buffer.alloc(4096));
+  const nowhere = own < 0 ? own : open_nowhere();
+  if (nowhere >= 0) {
+    const file = { fd: nowhere, identity: "", head: { seq: 0, hash: FIRST_PREV }, torn: "", unfinished: 0 };
+    const server = new Server(listener, rehearsal_of(config), new AuditLog("", "write", undefined, file), log);
+    server.welcome(own);
+    for (const line of LINES) {
+      native().send(peer, Buffer.from(line), new Int32Array(0), 0);
+      await new Promise<void>((resolve) => watch(peer, READABLE, () => resolve()));
+      native().receive(peer, Buffer.alloc(4096));
+    }
+    unwatch(peer);
+    await new Promise<void>((resolve) => server.stop(resolve));
   }
-  unwatch(peer);
-  return () => server.stop(() => closeSync(peer));
+  for (const fd of nowhere >= 0 ? [peer, nowhere] : [listener, peer, own]) if (fd >= 0) closeSync(fd);
 }

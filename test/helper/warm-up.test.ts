@@ -25,16 +25,16 @@ const names = () => readFileSync("/proc/net/unix", "utf8").match(/@lowport-\S+/g
 
 test("nothing stays open or bound, and nothing is said", async () => {
   const { log, said } = listening_log();
-  (await warm_up(make_config([everything]), log))(); // the first opens what stays open: the event loop's epoll set
+  await warm_up(make_config([everything]), log); // the first opens what stays open: the event loop's epoll set
   const before = count_descriptors();
-  for (let i = 0; i < 5; i++) (await warm_up(make_config([everything]), log))();
+  for (let i = 0; i < 5; i++) await warm_up(make_config([everything]), log);
   assert.deepEqual([count_descriptors(), said, names()], [before, [], []]);
 });
 
 test("it does not wait where the limits are small", async () => {
   const { log } = listening_log();
   const from = performance.now();
-  (await warm_up(make_config([], { requestBurst: 1, requestsPerSecond: 1, connections: 1, requestsInFlight: 1 }), log))();
+  await warm_up(make_config([], { requestBurst: 1, requestsPerSecond: 1, connections: 1, requestsInFlight: 1 }), log);
   assert.ok(performance.now() - from < 900, "a token would have taken a second");
 });
 
