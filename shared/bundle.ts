@@ -66,7 +66,7 @@ const COMMON = {
 /** Not an ES module, which Node takes longer to start. */
 const NO_MODULE = {
   format: "cjs",
-  define: { "import.meta.url": "bundle_url" },
+  define: { "import.meta.url": "bundle_url", "import.meta.dirname": "__dirname" },
   banner: { js: '"use strict";\nconst bundle_url = require("node:url").pathToFileURL(__filename).href;' },
 } as const;
 
