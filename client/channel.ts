@@ -93,7 +93,7 @@ export class Channel {
 
   #read(): void {
     if (this.#closed) return;
-    const got = native().receiveWithFds(this.#fd, this.#chunk, this.#received);
+    const got = own_addon().receiveWithFds(this.#fd, this.#chunk, this.#received);
     if (got < 0) {
       const code = errno_name(got);
       if (code === "EMFILE")

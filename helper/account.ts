@@ -4,6 +4,7 @@
  * `requestBurst`, and each request and each connection takes from it.
  */
 import type { Limits } from "../shared/protocol.js";
+import { uptime_ms } from "./clock.js";
 
 export interface Account {
   readonly uid: number;
@@ -34,7 +35,7 @@ export class Accounts {
     const known = this.#byUid.get(uid);
     if (known !== undefined) return known;
     if (this.#byUid.size >= KEEP_IDLE) this.#forget_idle(limits);
-    const filledAt = performance.now();
+    const filledAt = uptime_ms();
     const account: Account = {
       ...{ uid, connections: 0, sockets: 0, byRule: new Map(), tokens: limits.requestBurst, filledAt },
       ...{ pausedUntil: 0, turnedAwayAt: Number.NEGATIVE_INFINITY },
@@ -52,7 +53,7 @@ export class Accounts {
 }
 
 function fill(account: Account, limits: Limits): void {
-  const now = performance.now();
+  const now = uptime_ms();
   const more = ((now - account.filledAt) / 1000) * limits.requestsPerSecond;
   account.tokens = Math.min(limits.requestBurst, account.tokens + more);
   account.filledAt = now;
@@ -70,7 +71,7 @@ export function take_tokens(account: Account, limits: Limits, cost = 1): number 
   account.tokens = Math.max(account.tokens - cost, -limits.requestBurst);
   if (enough) return 0;
   const wait = Math.ceil(((1 - account.tokens) / limits.requestsPerSecond) * 1000);
-  account.pausedUntil = performance.now() + wait;
+  account.pausedUntil = uptime_ms() + wait;
   return wait;
 }
 

@@ -15,7 +15,8 @@ import type { MethodName, Params } from "../shared/methods.js";
 import { ERRORS, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR } from "../shared/protocol.js";
 import { describe } from "../shared/validate.js";
 import type { Account } from "./account.js";
-import type { AuditRecord } from "./audit.js";
+import type { AuditRecord, Fate } from "./audit.js";
+import { uptime_ms } from "./clock.js";
 import { type Element, type Id, type Request, TOO_LONG } from "./envelope.js";
 import type { Lease } from "./lease.js";
 import type { Peer } from "./policy.js";
@@ -27,7 +28,7 @@ export interface Caller {
   readonly account: Account;
 }
 
-export interface Call {
+export interface Call extends Fate {
   readonly caller: Caller;
   /** Its audit record, which the handlers add to. */
   readonly record: AuditRecord;
@@ -37,10 +38,6 @@ export interface Call {
   lease?: Lease;
   /** Takes its effect back if it could not be recorded. */
   undo?: () => void;
-  /** Its record is written already. */
-  recorded?: boolean;
-  /** Why its record could not be written. */
-  lost?: Error;
 }
 
 /** What a method does. Synchronous; an expected refusal is thrown as LowportError. */
@@ -88,14 +85,14 @@ export interface Services {
   readonly settled: () => Promise<void> | undefined;
 }
 
-/** Makes the function that answers one element of a message. Its promise never rejects. */
+/** Makes the function that answers one element of a message: at once, or by a promise that never rejects. */
 export function make_dispatcher({
   handlers,
   log,
   next_seq,
   admit,
   settled,
-}: Services): (element: Element, call: Call) => Promise<void> {
+}: Services): (element: Element, call: Call) => Promise<void> | void {
   const methods = new Map<string, (params: unknown, call: Call) => object>();
   for (const name of Object.keys(handlers) as MethodName[]) {
     const validate = validators[name.replace(".", "_") as keyof typeof validators];
@@ -131,40 +128,41 @@ export function make_dispatcher({
     call.record.decision ??= "allow";
   }
 
-  async function execute(request: Request, call: Call): Promise<void> {
-    admit(call);
-    if (request.id === undefined)
-      throw new LowportError(INVALID_REQUEST, { reason: "a notification is never executed; send an id" });
-    try {
-      invoke(request, call);
-    } catch (error) {
-      const closed = settled();
-      await closed;
-      if (closed === undefined || !(error instanceof LowportError) || error.data.code !== "EADDRINUSE") throw error;
-      admit(call); // the caller may have gone meanwhile
-      invoke(request, call);
-      return;
-    }
-    const closed = settled();
-    if (closed !== undefined) await closed;
-  }
-
-  return async (element, call) => {
-    const started = performance.now();
+  /** @returns why it is refused, if it is */
+  function attempt(element: Element, call: Call): unknown {
     const { record } = call;
     try {
       if ("fault" in element) {
         record.id = element.id;
         if (element !== TOO_LONG.elements[0]) admit(call); // the connection ends with that
-        throw element.fault;
+        return element.fault;
       }
-      record.method = element.request.method.slice(0, METHOD_LENGTH);
-      record.id = element.request.id;
-      await execute(element.request, call);
+      const { request } = element;
+      record.method = request.method.slice(0, METHOD_LENGTH);
+      record.id = request.id;
+      admit(call);
+      if (request.id === undefined)
+        throw new LowportError(INVALID_REQUEST, { reason: "a notification is never executed; send an id" });
+      invoke(request, call);
+      return undefined;
     } catch (error) {
-      refuse(call, expected(error, call));
-      if ("request" in element && element.request.id === undefined) call.response = undefined;
+      return error ?? new Error("undefined was thrown");
     }
-    record.durationUs = Math.round((performance.now() - started) * 1000);
+  }
+
+  return (element, call) => {
+    const started = uptime_ms();
+    const finish = (error: unknown) => {
+      if (error !== undefined) {
+        refuse(call, expected(error, call));
+        if ("request" in element && element.request.id === undefined) call.response = undefined;
+      }
+      call.record.durationUs = Math.round((uptime_ms() - started) * 1000);
+    };
+    const error = attempt(element, call);
+    const closed = settled();
+    if (closed === undefined) return finish(error);
+    const taken = error instanceof LowportError && error.data.code === "EADDRINUSE";
+    return closed.then(() => finish(taken ? attempt(element, call) : error));
   };
 }

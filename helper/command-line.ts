@@ -21,15 +21,6 @@ export function step<T>(code: number, what: string, run: () => T): T {
 }
 
 /** What `lowportd run` is asked to do; admin/commands.ts describes it. */
-export interface RunOptions {
-  /** The configuration. */
-  readonly file: string;
-  readonly pidFile: string | undefined;
-  /** Descriptor that learns of readiness. */
-  readonly readyFd: number | undefined;
-  readonly syslog: boolean;
-}
-
 const OPTIONS = {
   config: { type: "string", default: DEFAULT_CONFIG },
   "pid-file": { type: "string" },
@@ -38,7 +29,7 @@ const OPTIONS = {
 } as const;
 
 /** @returns undefined if the arguments are for another command than serving. Ends the process if they are wrong */
-export function read_run_options(args: string[]): RunOptions | undefined {
+export function read_run_options(args: string[]) {
   const { values: given, positionals } = parseArgs({ args, options: OPTIONS, allowPositionals: true, strict: false });
   // Options of other commands, and those that there are not, are for admin/commands.ts.
   if ((positionals[0] ?? "run") !== "run" || Object.keys(given).some((name) => !Object.hasOwn(OPTIONS, name))) return undefined;
@@ -47,11 +38,7 @@ export function read_run_options(args: string[]): RunOptions | undefined {
     if (words.length > 1) throw new Error(`"${words[1]}" is one word too many; see lowportd --help`);
     const { "pid-file": pidFile, "ready-fd": ready, syslog } = values;
     if (ready !== undefined && !/^[0-9]{1,4}$/.test(ready)) throw new Error("--ready-fd takes the number of a descriptor");
-    return {
-      file: resolve(values.config),
-      pidFile: pidFile && resolve(pidFile),
-      readyFd: ready === undefined ? undefined : Number(ready),
-      syslog,
-    };
+    const readyFd = ready === undefined ? undefined : Number(ready);
+    return { file: resolve(values.config), pidFile: pidFile && resolve(pidFile), readyFd, syslog };
   });
 }

@@ -11,6 +11,7 @@ import { HANG_UP, READABLE, unwatch, WRITABLE, watch } from "../shared/poll.js";
 import { LINE_TIMEOUT_MS } from "../shared/protocol.js";
 import type { Account } from "./account.js";
 import { type Call, type Caller, error_response } from "./calls.js";
+import { uptime_ms } from "./clock.js";
 import type { Lease } from "./lease.js";
 import type { Peer } from "./policy.js";
 
@@ -49,8 +50,8 @@ export class Connection implements Caller {
   readonly number: number;
   readonly peer: Peer;
   readonly account: Account;
-  /** The exchange that was taken last; the next one runs after it. */
-  running: Promise<void> = Promise.resolve();
+  /** The exchange that was taken last, if it had to wait; the next one runs after it. */
+  running: Promise<void> | undefined;
   readonly #events: ConnectionEvents;
   readonly #reader = new LineReader();
   #exchanges: Exchange[] = [];
@@ -165,7 +166,7 @@ export class Connection implements Caller {
 
   /** Milliseconds for which nothing is taken, because the user has used up its rate. */
   get #pause(): number {
-    return this.account.pausedUntil - performance.now();
+    return this.account.pausedUntil && this.account.pausedUntil - uptime_ms();
   }
 
   /** Takes an exchange; its reply leaves in its turn, once it is ready. */

@@ -4,8 +4,7 @@
  * kernel goes on queueing connections while it is held, and the same uid gets the same socket back.
  * A lease never changes its uid, and a descriptor is never used after its lease has ended (`fd` is -1 then).
  */
-import { randomFillSync } from "node:crypto";
-import { closeSync } from "node:fs";
+import { closeSync, openSync, readSync } from "node:fs";
 import { refusal } from "../shared/errors.js";
 import { errno_name, native } from "../shared/native.js";
 import { RESTART_HOLD_SECONDS } from "../shared/protocol.js";
@@ -21,14 +20,16 @@ const ID_BYTES = 8;
 const tally = ({ account, rule, also }: Lease, change: number) => count_socket(account, rule, change, also);
 const port_key = ({ protocol, port }: Binding) => (protocol === "tcp" ? port : -port);
 
-/** Random bytes for the ids of the next leases: asking for many at once costs as much as for one. */
-const random = Buffer.alloc(4096);
+/** Random bytes for the next ids, as many as urandom(4) gives in one piece. To load node:crypto takes 3 ms of the start. */
+const random = Buffer.alloc(256);
+/** Kept open: an id takes no free descriptor. */
+const urandom = openSync("/dev/urandom", "r");
 let random_used = random.length;
 
 /** Never begins with -, which a command would take for an option. systemd passes the ids of all in one variable. */
-function new_id(): string {
+export function new_id(): string {
   if (random_used === random.length) {
-    randomFillSync(random);
+    readSync(urandom, random);
     random_used = 0;
   }
   return random.toString("hex", random_used, (random_used += ID_BYTES));

@@ -13,12 +13,8 @@ const NONE = "0000000000000000";
 
 /** The fields of a /proc/pid/task/tid/status file (proc(5)). */
 export function parse_status(text: string): Map<string, string> {
-  return new Map(
-    text.split("\n").map((line) => {
-      const [name = "", ...rest] = line.split(":");
-      return [name, rest.join(":").trim().replaceAll("\t", " ")];
-    }),
-  );
+  const fields = [...text.matchAll(/^(\w+):[ \t]*(.*?)[ \t]*$/gm)];
+  return new Map(fields.map(([, name = "", value = ""]) => [name, value.replaceAll("\t", " ")]));
 }
 
 /** What a thread has that it must not have. `main` is the thread that binds; `asRoot` false: started unprivileged by an init. */
@@ -62,18 +58,13 @@ function prove(uid: number, gid: number, asRoot: boolean): void {
     if (left.length > 0) throw new Error(`thread ${tid}: ${left.join(", ")}`);
   }
   if (threads === 0) throw new Error("/proc/self/task shows no thread");
-  const ways_back = {
-    setuid: () => process.setuid?.(0),
-    setgid: () => process.setgid?.(0),
-    setgroups: () => process.setgroups?.([0]),
-  };
-  for (const [name, way] of Object.entries(ways_back)) {
+  for (const way_back of [() => process.setuid?.(0), () => process.setgid?.(0), () => process.setgroups?.([0])]) {
     try {
-      way();
+      way_back();
     } catch (error) {
       if (errno_of(error) === "EPERM") continue;
     }
-    throw new Error(`${name}(0) was not refused`);
+    throw new Error(`this was not refused: ${way_back.toString()}`);
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import { closeSync, openSync, writeSync } from "node:fs";
 import { type Logger as Log, pino } from "pino";
+import { timestamp } from "./clock.js";
 import { send_to_syslog } from "./posix.js";
 
 const STDERR = 2;
@@ -23,7 +24,7 @@ export function open_log(): Log {
   return pino(
     {
       base: null,
-      timestamp: () => `,"time":"${new Date().toISOString()}"`,
+      timestamp: () => `,"time":"${timestamp()}"`,
       formatters: { level: (label) => ({ level: label }) },
     },
     {

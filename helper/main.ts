@@ -1,10 +1,12 @@
-#!/usr/bin/env -S node --disallow-code-generation-from-strings --disable-proto=throw --inspect-publish-uid=stderr --v8-pool-size=1 --max-semi-space-size=4
+#!/usr/bin/env -S node --disable-proto=throw --inspect-publish-uid=stderr --v8-pool-size=1
 /**
  * lowportd, the root helper. Its life, in order; each step is in the file it names, and any doubt ends it.
  */
 import "./signals.js"; // before all others
+import "./no-eval.js"; // before what is not ours
 import { accessSync, closeSync, constants, realpathSync, writeSync } from "node:fs";
 import { errno_of, message_of } from "../shared/errors.js";
+import { wait_in_place_of_node } from "../shared/poll.js";
 import { EXIT, VERSION } from "../shared/protocol.js";
 import { AuditLog, type AuditRecord, DISK_TROUBLE } from "./audit.js";
 import { die, read_run_options, step } from "./command-line.js";
@@ -23,17 +25,13 @@ import { passed_descriptors, Systemd } from "./systemd.js";
 import { distrust } from "./trusted-path.js";
 import { warm_up } from "./warm-up.js";
 
-/** The flag without which `eval` and its like work; the first line of this file gives it. */
-const NO_CODE = "--disallow-code-generation-from-strings";
-
 async function main(): Promise<void> {
-  const no_debugger = () => step(EXIT.config, "lowportd", refuse_debugger);
-  no_debugger();
-
-  // 1. A dangerous environment is refused.
+  // 1. A dangerous environment is refused, and a debugger.
   const dangerous = dangerous_variables(process.env);
   if (dangerous.length > 0)
     die(EXIT.config, `lowportd: environment: ${dangerous.join(", ")} may change what code runs as root; unset it`);
+  const no_debugger = () => step(EXIT.config, "lowportd", refuse_debugger);
+  no_debugger();
 
   const args = process.argv.slice(2);
   const options = read_run_options(args);
@@ -111,13 +109,15 @@ async function main(): Promise<void> {
   });
   audit.send_head();
 
+  wait_in_place_of_node();
+
   // 8. Ready, and warm: whoever waits for it is told.
   await warm_up(config, log);
   no_debugger();
   server.start(kept);
   handle_signals(file, config, audit, server, systemd, log);
   if (options.syslog) leave_stderr();
-  log.info({ socket: path, rules: config.policy.rules.length, codeGeneration: !process.execArgv.includes(NO_CODE) }, "ready");
+  log.info({ socket: path, rules: config.policy.rules.length }, "ready");
   systemd.notify(`READY=1\nSTATUS=${server.load}`);
   systemd.start_watchdog(() => server.load);
   if (readyFd !== undefined)

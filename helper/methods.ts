@@ -1,5 +1,6 @@
 /** What each method of shared/methods.ts does. The table there says who may call it; this is the only way to do it. */
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { LowportError, refusal } from "../shared/errors.js";
 import type { LeaseEntry } from "../shared/methods.js";
 import { BIND_DEFAULTS, INVALID_PARAMS, PROTOCOL_VERSION, VERSION } from "../shared/protocol.js";
@@ -12,7 +13,7 @@ import { decide, explain, type Peer, type Policy, type Rule, type Wanted } from 
 import { find_group, find_user } from "./posix.js";
 
 /** The OpenRPC document; read as root, because the helper's user need not be able to enter this folder. */
-const INTERFACE = JSON.parse(readFileSync(new URL("../shared/generated/openrpc.json", import.meta.url), "utf8")) as object;
+const INTERFACE = readFileSync(join(import.meta.dirname, "../shared/generated/openrpc.json"), "utf8");
 
 /** What the methods work on. */
 export interface World {
@@ -28,7 +29,7 @@ export interface World {
 export function is_operator(config: Config, { uid, gid, groups, unmapped }: Peer): boolean {
   if (unmapped === true) return false;
   const { uids, gids } = config.operators;
-  return uids.has(uid) || [gid, ...groups].some((group) => gids.has(group));
+  return uids.has(uid) || gids.has(gid) || groups.some((group) => gids.has(group));
 }
 
 function read_wanted(params: { protocol: "tcp" | "udp"; port: number; address?: string; ipv6Only?: boolean }): Wanted {
@@ -182,6 +183,6 @@ export function make_handlers(world: World): Handlers {
       };
     },
 
-    "rpc.discover": () => INTERFACE,
+    "rpc.discover": () => JSON.parse(INTERFACE) as object,
   };
 }

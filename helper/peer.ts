@@ -30,14 +30,18 @@ export function overflow_id(kind: "uid" | "gid", read = (file: string) => readFi
 
 let overflow: { uid: number | undefined; gid: number | undefined } | undefined;
 
+/** Where the kernel's word is put: three ids, and of the groups one more than MAX_GROUPS, by which it shows that there are too many. */
+const ids = new Int32Array(4 + MAX_GROUPS);
+const id_at = (i: number) => (ids[i] as number) >>> 0;
+
 /** Of the groups one more than MAX_GROUPS at most. @throws Error if the kernel does not tell (before Linux 4.13) */
 export function read_peer(fd: number): Peer {
-  const ids = native().peerCredentials(fd);
-  if (typeof ids === "number") throw new Error(`the kernel does not tell who connected: ${errno_name(ids)}`);
+  const count = native().peerCredentials(fd, ids);
+  if (count < 0) throw new Error(`the kernel does not tell who connected: ${errno_name(count)}`);
   overflow ??= { uid: overflow_id("uid"), gid: overflow_id("gid") };
-  const [pid, uid, gid] = ids as unknown as [number, number, number];
+  const [pid, uid, gid] = [id_at(0), id_at(1), id_at(2)];
   const groups: number[] = [];
-  for (let i = 3; i < ids.length && i < 4 + MAX_GROUPS; i++) if (ids[i] !== overflow.gid) groups.push(ids[i] as number);
+  for (let i = 3; i < count; i++) if (id_at(i) !== overflow.gid) groups.push(id_at(i));
   const unmapped = uid === overflow.uid || gid === overflow.gid;
   return unmapped ? { pid, uid, gid, groups, unmapped } : { pid, uid, gid, groups };
 }

@@ -7,15 +7,8 @@ import { createRequire } from "node:module";
 import { message_of } from "../shared/errors.js";
 
 type Posix = typeof import("posix");
-export interface User {
-  name: string;
-  uid: number;
-  gid: number;
-}
-export interface Group {
-  gid: number;
-  members: readonly string[];
-}
+export type User = { name: string; uid: number; gid: number };
+export type Group = { gid: number; members: readonly string[] };
 
 const MAX_ID = 4_294_967_293;
 /** Descriptors wanted: more than all default limits together can use. */
@@ -26,7 +19,7 @@ let loaded: Posix | undefined;
 /** @throws Error that says how to build it */
 export function load_posix(): Posix {
   try {
-    loaded ??= createRequire(import.meta.url)("posix") as Posix;
+    loaded ??= createRequire(import.meta.filename)("posix") as Posix;
     return loaded;
   } catch (error) {
     throw new Error(

@@ -10,9 +10,10 @@ import { type Account, Accounts, take_tokens } from "./account.js";
 import { describe_socket } from "./address.js";
 import { MAX_OWED } from "./audit.js";
 import { type Call, error_response, make_dispatcher } from "./calls.js";
+import { uptime_ms } from "./clock.js";
 import type { Config } from "./config.js";
 import { Connection, type ConnectionEvents, type Exchange } from "./connection.js";
-import { type Message, read_message, TOO_LONG } from "./envelope.js";
+import { type Element, type Message, read_message, TOO_LONG } from "./envelope.js";
 import type { Kept, LeaseStore } from "./lease-store.js";
 import { LeaseTable } from "./leases.js";
 import { is_operator, make_handlers, type World } from "./methods.js";
@@ -20,8 +21,6 @@ import { MAX_GROUPS, read_peer } from "./peer.js";
 import type { Peer } from "./policy.js";
 import { type Recorder, Turn } from "./turn.js";
 
-/** Connections accepted in one turn, so that a crowd of new ones does not keep the others waiting. */
-const ACCEPT_AT_ONCE = 64;
 /** Milliseconds until accepting is tried again after it failed. */
 const ACCEPT_RETRY_MS = 1000;
 /** Milliseconds between two records of connections of one user that were turned away. */
@@ -73,12 +72,8 @@ export class Server implements ConnectionEvents {
       record_now: (call) => this.#turn.record_now(call),
     };
     const handlers = make_handlers(this.#world);
-    const admit = (call: Call) => this.#admit(call);
-    const settled = () => {
-      const closed = store?.settled();
-      return closed && this.#turn.wait(closed);
-    };
-    this.#dispatch = make_dispatcher({ handlers, log, next_seq: () => audit.nextSeq, admit, settled });
+    const [admit, next_seq] = [(call: Call) => this.#admit(call), () => audit.nextSeq];
+    this.#dispatch = make_dispatcher({ handlers, log, next_seq, admit, settled: () => store?.settled() });
   }
 
   /** @param kept leases of the helper before, to be held for their owners */
@@ -108,13 +103,11 @@ export class Server implements ConnectionEvents {
     watch(this.#listener, READABLE, () => this.#accept());
   }
 
+  /** One in a turn: a crowd does not keep the others waiting, and to find that there is no other costs as much as to accept one. */
   #accept(): void {
-    for (let i = 0; i < ACCEPT_AT_ONCE; i++) {
-      const fd = native().acceptUnix(this.#listener);
-      if (fd >= 0) this.welcome(fd);
-      else if (fd === -EAGAIN || fd === -ECONNABORTED || fd === -EINTR) return;
-      else return this.#accept_later(fd);
-    }
+    const fd = native().acceptUnix(this.#listener);
+    if (fd >= 0) this.welcome(fd);
+    else if (fd !== -EAGAIN && fd !== -ECONNABORTED && fd !== -EINTR) this.#accept_later(fd);
   }
 
   /** Out of descriptors: they wait in the kernel's queue. */
@@ -168,7 +161,7 @@ export class Server implements ConnectionEvents {
   #turn_away(fd: number, { number, peer, account }: { number: number; peer: Peer; account: Account }, why: LowportError): void {
     native().send(fd, Buffer.from(`${JSON.stringify(error_response(null, why))}\n`), new Int32Array(0), 0);
     closeSync(fd);
-    const now = performance.now();
+    const now = uptime_ms();
     if (now - account.turnedAwayAt < TURNED_AWAY_EVERY_MS || this.#audit.owed >= MAX_OWED) return;
     account.turnedAwayAt = now;
     const { code, reason } = why.data;
@@ -194,17 +187,24 @@ export class Server implements ConnectionEvents {
     if (bytes > BYTES_A_TOKEN) take_tokens(connection.account, this.#world.config.limits, Math.floor(bytes / BYTES_A_TOKEN));
     connection.add(exchange);
     this.#turn.begin();
-    connection.running = connection.running.then(() => this.#run(elements, connection, exchange));
+    const run = () => this.#run(elements, connection, exchange);
+    connection.running = connection.running === undefined ? run() : connection.running.then(run);
   }
 
-  /** Runs the elements of a message one after the other. Never rejects, because the dispatcher never does. */
-  async #run(elements: Message["elements"], connection: Connection, exchange: Exchange): Promise<void> {
-    for (const [i, element] of elements.entries()) {
+  /** Runs the elements of a message one after the other. @returns a promise if one of them has to wait, which never rejects */
+  #run(elements: Message["elements"], connection: Connection, exchange: Exchange, from = 0): Promise<void> | undefined {
+    for (let i = from; i < elements.length; i++) {
       const call = exchange.calls[i] as Call;
-      await this.#dispatch(element, call);
+      const waits = this.#dispatch(elements[i] as Element, call);
+      if (waits !== undefined)
+        return waits.then(() => {
+          this.#turn.record_call(call);
+          return this.#run(elements, connection, exchange, i + 1);
+        });
       this.#turn.record_call(call);
     }
     this.#turn.end(connection, exchange);
+    return undefined;
   }
 
   #admit({ caller }: Call): void {

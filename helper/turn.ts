@@ -10,6 +10,7 @@ import type { Connection, Exchange } from "./connection.js";
 
 /** Milliseconds until records that are owed are tried again. */
 const RETRY_MS = 1000;
+const DONE = Promise.resolve();
 
 /** What is asked of the audit log. */
 export type Recorder = Pick<AuditLog, "stage" | "write" | "commit" | "owed" | "seq" | "nextSeq">;
@@ -19,7 +20,6 @@ export class Turn {
   readonly #log: Logger;
   readonly #on_answered: () => void;
   #answered: { connection: Connection; exchange: Exchange }[] = [];
-  #dispatching = 0;
   #unanswered = 0;
   #planned = false;
   #failing = false;
@@ -37,36 +37,28 @@ export class Turn {
     return this.#unanswered;
   }
 
-  /** An exchange has begun: nothing is written until it has ended, so that all of a turn go into one write. */
+  /** An exchange has begun. */
   begin(): void {
-    this.#dispatching++;
     this.#unanswered++;
-  }
-
-  /** Waits, within an exchange, for what another process does; the other exchanges go on meanwhile. */
-  async wait(settled: Promise<void>): Promise<void> {
-    if (--this.#dispatching === 0) this.#commit();
-    await settled;
-    this.#dispatching++;
   }
 
   /** An exchange has ended: all its calls have a response and a record. */
   end(connection: Connection, exchange: Exchange): void {
     this.#answered.push({ connection, exchange });
-    if (--this.#dispatching === 0) this.#commit();
+    this.#commit_soon();
   }
 
   /** Stages the record of a call, unless it is written already; if its effect failed after that, there is a second one. */
   record_call(call: Call): void {
     if (call.recorded === true && call.record.decision === "allow") return;
     if (call.recorded === true) call.record.decision = "error";
-    this.#stage(call, call.record);
+    this.#audit.stage(call.record, call);
   }
 
   /** Writes a call's record before its effect, which cannot be taken back. @throws EIO */
   record_now(call: Call): void {
     call.record.decision = "allow";
-    this.#stage(call, { ...call.record });
+    this.#audit.stage({ ...call.record }, call);
     try {
       this.#audit.write();
     } catch (error) {
@@ -74,19 +66,19 @@ export class Turn {
     }
   }
 
-  #stage(call: Call, record: AuditRecord): void {
-    const on_lost = (error: Error) => (call.lost = error);
-    this.#audit.stage(record, on_lost, () => (call.recorded = true));
-  }
-
   /** Records what has happened. */
   record_event(record: AuditRecord): void {
     this.#audit.stage(record);
+    this.#commit_soon();
+  }
+
+  /** At the end of the turn, so that all of it is one write; queueMicrotask(), which says the same, takes four times as long. */
+  #commit_soon(): void {
     if (this.#planned) return;
     this.#planned = true;
-    queueMicrotask(() => {
+    void DONE.then(() => {
       this.#planned = false;
-      if (this.#dispatching === 0) this.#commit();
+      return this.#commit();
     });
   }
 
@@ -129,7 +121,7 @@ export class Turn {
     if (this.#retry === undefined)
       this.#retry = setTimeout(() => {
         this.#retry = undefined;
-        if (this.#dispatching === 0) this.#commit();
+        this.#commit();
       }, RETRY_MS).unref();
   }
 }

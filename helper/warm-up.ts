@@ -4,14 +4,14 @@
  * connection to itself, and ends. So nothing is bound, recorded or held against a user. Any user can see the name of the socket
  * that the connection is made by, and connect to it too: nothing is read from others.
  */
-import { randomBytes } from "node:crypto";
 import { closeSync } from "node:fs";
 import type { Logger } from "pino";
 import { seal } from "../shared/chain.js";
-import { MAX_FDS, native } from "../shared/native.js";
+import { native } from "../shared/native.js";
 import { READABLE, unwatch, watch } from "../shared/poll.js";
 import { LIMITS } from "../shared/protocol.js";
 import type { Config } from "./config.js";
+import { new_id } from "./leases.js";
 import { read_peer } from "./peer.js";
 import { make_policy } from "./policy.js";
 import { Server } from "./server.js";
@@ -24,9 +24,9 @@ const NOWHERE: ConstructorParameters<typeof Server>[2] = {
   owed: 0,
   seq: 0,
   nextSeq: 1,
-  stage: (record, _on_lost, on_written) => {
+  stage: (record, fate) => {
     seal(JSON.stringify(record));
-    on_written?.();
+    if (fate !== undefined) fate.recorded = true;
   },
   write: () => undefined,
   commit: (done) => done(),
@@ -47,7 +47,7 @@ export function accept_own(listener: number): number {
 
 /** Where the kernel refuses (no descriptors), the first request is a slow one. */
 export async function warm_up(config: Config, log: Logger): Promise<void> {
-  const name = `@lowport-${randomBytes(16).toString("hex")}`;
+  const name = `@lowport-${new_id()}${new_id()}`;
   const listener = native().openUnix(name, 1);
   const peer = listener < 0 ? listener : native().openUnix(name, 0);
   const own = peer < 0 ? peer : accept_own(listener);
@@ -57,7 +57,7 @@ export async function warm_up(config: Config, log: Logger): Promise<void> {
     for (const line of [CHECK, BIND, CHECK]) {
       native().send(peer, Buffer.from(line), new Int32Array(0), 0);
       await new Promise<void>((resolve) => watch(peer, READABLE, () => resolve()));
-      native().receiveWithFds(peer, Buffer.alloc(4096), new Int32Array(MAX_FDS + 1));
+      native().receive(peer, Buffer.alloc(4096));
     }
     unwatch(peer);
     await new Promise<void>((resolve) => server.stop(resolve));

@@ -66,8 +66,8 @@ const COMMON = {
 /** Not an ES module, which Node takes longer to start. */
 const NO_MODULE = {
   format: "cjs",
-  define: { "import.meta.url": "bundle_url", "import.meta.dirname": "__dirname" },
-  banner: { js: '"use strict";\nconst bundle_url = require("node:url").pathToFileURL(__filename).href;' },
+  define: { "import.meta.dirname": "__dirname", "import.meta.filename": "__filename" },
+  banner: { js: '"use strict";' },
 } as const;
 
 /** The bundle of the compiled helper, and what it is made of. */

@@ -54,7 +54,7 @@ export class LineReader {
 
   /** The next whole line without its newline, valid until `push` or `keep`; undefined if there is none yet; "too long". */
   next(): Buffer | "too long" | undefined {
-    const newline = this.#store.subarray(0, this.#end).indexOf(NEWLINE, this.#searched);
+    const newline = this.#searched < this.#end ? this.#store.subarray(0, this.#end).indexOf(NEWLINE, this.#searched) : -1;
     const end = newline < 0 ? this.#end : newline;
     if (end - this.#start > this.#max) return "too long";
     this.#searched = end;

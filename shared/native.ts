@@ -13,14 +13,15 @@ export interface Native {
   socketInfo(fd: number): SocketInfo | number;
   revokeSocket(fd: number): number;
   lockFile(fd: number): number;
+  appendText(fd: number, text: string): number;
+  sha256(text: string): string | number;
   openUnix(path: string, backlog: number): number;
   acceptUnix(fd: number): number;
-  /** [pid, uid, gid, ...supplementary groups] at the time of connect(). */
-  peerCredentials(fd: number): Uint32Array | number;
+  /** Count of [pid, uid, gid, ...supplementary groups], as many as fit, at the time of connect(); ids as int32. */
+  peerCredentials(fd: number, out: Int32Array): number;
   receive(fd: number, bytes: Uint8Array): number;
-  receiveWithFds(fd: number, bytes: Uint8Array, fds: Int32Array): number;
   send(fd: number, bytes: Uint8Array, fds: Int32Array, fdCount: number): number;
-  pollStart(call: (count: number) => void): Int32Array;
+  pollStart(call: () => void, instead: boolean): Int32Array;
   pollWatch(fd: number, mask: number): number;
   pollRef(keep: boolean): number;
   forbidIoUring(fds: Int32Array): number;
@@ -65,6 +66,4 @@ export function has_native(): boolean {
 }
 
 /** The name of a call's -errno result: `errno_name(-13)` is "EACCES". */
-export function errno_name(result: number): string {
-  return getSystemErrorName(result);
-}
+export const errno_name = getSystemErrorName;

@@ -1,8 +1,9 @@
 /** What the process that becomes the program and its supervisor tell each other, once each: a line of JSON, with descriptors. */
 import { LineReader } from "../../shared/framing.js";
-import { errno_name, MAX_FDS, native } from "../../shared/native.js";
+import { errno_name, MAX_FDS } from "../../shared/native.js";
 import { READABLE, unwatch, watch } from "../../shared/poll.js";
 import { LowportError } from "../errors.js";
+import { exec_native } from "./native.js";
 import type { FileId } from "./stderr.js";
 
 /** The supervisor's end (client/native/launch.c). */
@@ -47,7 +48,7 @@ export function read_message<T>(fd: number, most: number): Promise<[message: T, 
       reject(new LowportError("ECONNRESET", "exec", error));
     };
     watch(fd, READABLE, () => {
-      const got = native().receiveWithFds(fd, chunk, received);
+      const got = exec_native().receiveWithFds(fd, chunk, received);
       if (got < 0 && errno_name(got) === "EAGAIN") return;
       if (got <= 0) return stop("the supervisor could not be started, or was killed");
       fds.push(...received.subarray(1, 1 + (received[0] as number)));

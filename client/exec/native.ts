@@ -25,6 +25,7 @@ export interface ExecNative {
   moveEpoll(words: Int32Array): number;
   writeNow(fd: number, bytes: Uint8Array): number;
   waitReady(fd: number, mask: number, ms: number): number;
+  receiveWithFds(fd: number, bytes: Uint8Array, fds: Int32Array): number;
 }
 
 /** The addon, loaded at its first use. @throws LowportError ENOSYS that says how to build it */

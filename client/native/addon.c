@@ -2,22 +2,14 @@
 #include "exec.h"
 
 NAPI_MODULE_INIT() {
-    static const struct {
-        const char *name;
-        napi_callback call;
-    } table[] = {
-        {"startApart", start_apart},       {"trapBind", trap_bind},           {"allowTracer", allow_tracer},
-        {"openProcess", open_process},     {"become", become},                {"leave", leave},
-        {"receiveNotice", receive_notice}, {"noticeIsValid", notice_is_valid}, {"readAddress", read_address},
-        {"takeFd", take_fd},               {"placeFd", place_fd},             {"answerNotice", answer_notice},
-        {"describeSocket", describe_socket}, {"carryOptions", carry_options}, {"setBlocking", set_blocking},
-        {"moveEpoll", move_epoll},         {"writeNow", write_now},           {"waitReady", wait_ready},
+    static const napi_property_descriptor methods[] = {
+        METHOD("startApart", start_apart), METHOD("trapBind", trap_bind), METHOD("allowTracer", allow_tracer),
+        METHOD("openProcess", open_process), METHOD("become", become), METHOD("leave", leave),
+        METHOD("receiveNotice", receive_notice), METHOD("noticeIsValid", notice_is_valid), METHOD("readAddress", read_address),
+        METHOD("takeFd", take_fd), METHOD("placeFd", place_fd), METHOD("answerNotice", answer_notice),
+        METHOD("describeSocket", describe_socket), METHOD("carryOptions", carry_options), METHOD("setBlocking", set_blocking),
+        METHOD("moveEpoll", move_epoll), METHOD("writeNow", write_now), METHOD("waitReady", wait_ready),
+        METHOD("receiveWithFds", receive_with_fds),
     };
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        napi_value function;
-        if (napi_create_function(env, table[i].name, NAPI_AUTO_LENGTH, table[i].call, NULL, &function) != napi_ok ||
-            napi_set_named_property(env, exports, table[i].name, function) != napi_ok)
-            return NULL;
-    }
-    return exports;
+    return napi_define_properties(env, exports, sizeof methods / sizeof *methods, methods) == napi_ok ? exports : NULL;
 }

@@ -8,6 +8,7 @@
 typedef napi_value exec_method(napi_env env, napi_callback_info info);
 exec_method start_apart, trap_bind, allow_tracer, open_process, become, leave;                        /* launch.c */
 exec_method receive_notice, notice_is_valid, read_address, take_fd, place_fd, answer_notice;       /* notify.c */
+exec_method receive_with_fds;                                                                   /* receive.c */
 exec_method describe_socket, carry_options, set_blocking, move_epoll, write_now, wait_ready; /* carry.c */
 
 #endif

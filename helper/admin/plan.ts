@@ -4,7 +4,7 @@
  */
 import { readdirSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { NODE_FLAGS } from "../../shared/node-flags.js";
+import { HARDENED_FLAGS, NODE_FLAGS } from "../../shared/node-flags.js";
 import { pid_file_of } from "../../shared/pid-file.js";
 import { DEFAULT_CONFIG, VERSION } from "../../shared/protocol.js";
 import { plan_account, SYSUSERS } from "./account.js";
@@ -64,6 +64,7 @@ function wanted_files(init: Init, settings: Settings, sysusers: boolean, hardene
     ...{
       PROGRAM: join(LIBRARY, "current"),
       NODE_FLAGS: NODE_FLAGS.join(" "),
+      HARDENED_FLAGS: HARDENED_FLAGS.join(" "),
       USER: settings.user,
       PID_FILE: pid_file_of(settings.socket),
       AUDIT_FOLDER: dirname(settings.auditLog),

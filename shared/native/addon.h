@@ -11,8 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* For the seccomp filters. */
-#if defined(__x86_64__)
+#if defined(__x86_64__) /* for the seccomp filters */
 #define THIS_ARCH AUDIT_ARCH_X86_64
 #elif defined(__aarch64__)
 #define THIS_ARCH AUDIT_ARCH_AARCH64
@@ -41,9 +40,10 @@ napi_value make_result(napi_env env, int64_t value);
         return get_args(env, info, "i", &fd) ? make_result(env, call) : NULL;          \
     }
 
+#define METHOD(name, call) {name, NULL, call, NULL, NULL, NULL, napi_enumerable, NULL} /* of a module */
 typedef napi_value method(napi_env env, napi_callback_info info);
-method bind_socket, socket_info, revoke_socket, lock_file;                                               /* socket.c */
-method open_unix, accept_unix, peer_credentials, receive_bytes, receive_with_fds, send_with_fds;      /* unix.c */
+method bind_socket, socket_info, revoke_socket, lock_file, append_text;                                  /* socket.c */
+method open_unix, accept_unix, peer_credentials, receive_bytes, send_with_fds;                        /* unix.c */
 method poll_start, poll_watch, poll_ref;                                                                 /* poll.c */
 method forbid_io_uring, lock_down;                                                                       /* lockdown.c */
 

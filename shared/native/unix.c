@@ -35,31 +35,27 @@ static int narrow(int fd) {
 }
 FD_METHOD(accept_unix, narrow(accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)))
 
-/* peerCredentials(fd) -> Uint32Array [pid, uid, gid, ...supplementary groups] as they were at connect() (unix(7)),
- * or -errno. Asking the kernel about the socket, and never about the pid: a pid may by now be another program, or the
- * same one after exec of a setuid file (CVE-2014-0181, CVE-2021-3560). */
+/* peerCredentials(fd, out) -> count; in `out` pid, uid, gid and then as many supplementary groups as fit, as they were at
+ * connect() (unix(7)). Asking the kernel about the socket, and never about the pid: a pid may by now be another program, or
+ * the same one after exec of a setuid file (CVE-2014-0181, CVE-2021-3560). */
 napi_value peer_credentials(napi_env env, napi_callback_info info) {
-    napi_value buffer, out;
-    int32_t fd;
+    int32_t fd, *out;
     struct ucred peer;
     gid_t groups[NGROUPS_MAX];
     socklen_t length = sizeof peer, groups_length = sizeof groups;
-    uint32_t *data;
+    size_t room;
 
-    if (!get_args(env, info, "i", &fd))
+    if (!get_args(env, info, "in", &fd, &out, &room))
         return NULL;
+    if (room < 3)
+        return make_int(env, -EINVAL);
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0 ||
         getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &groups_length) < 0)
         return make_result(env, -1);
-    size_t count = 3 + groups_length / sizeof *groups;
-    if (napi_create_arraybuffer(env, count * sizeof *data, (void **)&data, &buffer) != napi_ok ||
-        napi_create_typedarray(env, napi_uint32_array, count, buffer, 0, &out) != napi_ok)
-        return NULL;
-    data[0] = (uint32_t)peer.pid;
-    data[1] = peer.uid;
-    data[2] = peer.gid;
-    memcpy(data + 3, groups, groups_length);
-    return out;
+    size_t count = groups_length / sizeof *groups < room - 3 ? groups_length / sizeof *groups : room - 3;
+    memcpy(out, &peer, sizeof peer); /* pid, uid, gid (unix(7)) */
+    memcpy(out + 3, groups, count * sizeof *groups);
+    return make_int(env, (int64_t)count + 3);
 }
 
 /* receive(fd, bytes) -> count; 0 at the end. Gives the kernel no room for control data, so descriptors that the peer
@@ -68,43 +64,7 @@ napi_value receive_bytes(napi_env env, napi_callback_info info) {
     int32_t fd;
     uint8_t *data;
     size_t length;
-    if (!get_args(env, info, "iu", &fd, &data, &length))
-        return NULL;
-    return make_result(env, recv(fd, data, length, MSG_DONTWAIT));
-}
-
-/* receiveWithFds(fd, bytes, fds) -> count of bytes; fds[0] is the count of descriptors, which follow from fds[1].
- * -EMFILE if the kernel could not hand over all of them (MSG_CTRUNC); those that came are closed. */
-napi_value receive_with_fds(napi_env env, napi_callback_info info) {
-    int32_t fd, *fds;
-    uint8_t *data;
-    size_t length, fds_length, count = 0;
-    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int) * MAX_FDS)];
-
-    if (!get_args(env, info, "iun", &fd, &data, &length, &fds, &fds_length))
-        return NULL;
-    if (fds_length < MAX_FDS + 1)
-        return make_int(env, -EINVAL);
-    struct iovec part = {.iov_base = data, .iov_len = length};
-    struct msghdr message = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-    ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (got < 0)
-        return make_result(env, -1);
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            continue;
-        size_t size = c->cmsg_len - CMSG_LEN(0); /* in all never above MAX_FDS: `control` holds no more */
-        memcpy(fds + 1 + count, CMSG_DATA(c), size);
-        count += size / sizeof(int);
-    }
-    if (message.msg_flags & MSG_CTRUNC) {
-        for (size_t i = 1; i <= count; i++)
-            close(fds[i]);
-        return make_int(env, -EMFILE);
-    }
-    fds[0] = (int32_t)count;
-    return make_int(env, got);
+    return get_args(env, info, "iu", &fd, &data, &length) ? make_result(env, recv(fd, data, length, MSG_DONTWAIT)) : NULL;
 }
 
 /* send(fd, bytes, fds, fdCount) -> count of bytes sent. The descriptors travel on the first byte, so they are gone as
@@ -123,13 +83,10 @@ napi_value send_with_fds(napi_env env, napi_callback_info info) {
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
     if (fd_count > 0) {
         size_t size = sizeof(int) * (size_t)fd_count;
-        memset(control, 0, CMSG_SPACE(size));
-        message.msg_control = control;
+        message.msg_control = memset(control, 0, CMSG_SPACE(size));
         message.msg_controllen = CMSG_SPACE(size);
         struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(size);
+        *c = (struct cmsghdr){.cmsg_len = CMSG_LEN(size), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
         memcpy(CMSG_DATA(c), fds, size);
     }
     return make_result(env, sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL));

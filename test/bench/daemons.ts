@@ -12,8 +12,6 @@ import { type Contender, type Figure, figure_of } from "./compare.js";
 import { CPU, compile, OTHER_CPU, pinned } from "./machine.js";
 import { ENV, type Ends, FOLDER } from "./peers/beside.js";
 
-/** `--hardened` of lowportd install: no compiler at run time, so that no memory need be both written and executed. */
-export const HARDENED = ["--jitless", "--no-expose-wasm", ...NODE_FLAGS];
 /** A folder on the machine's own disk: those of the box are in memory, where fsync(2) costs nothing. */
 const DISK = process.env["LOWPORT_BENCH_DISK"] ?? FOLDER;
 const ENOUGH = 1_000_000;
@@ -112,6 +110,19 @@ export async function start_reference(ends: Ends, name: string, durability: "wri
   const child = await start_ready(["sh", "-c", 'exec "$@" >&3', "sh", ...pinned(CPU, program, socket, log, durability)]);
   ends.after(() => kill(child));
   return { name, socket, log, process: child };
+}
+
+/** Node with the same system calls and record, and nothing else. */
+export async function start_node_alone(ends: Ends, name: string, flags: readonly string[] = []): Promise<Daemon> {
+  const log = join(folder_of(name), "audit.log");
+  const socket = `${FOLDER}/${name}.sock`;
+  rmSync(socket, { force: true });
+  const program = join(REPOSITORY, "dist/test/bench/peers/node-alone.js");
+  const child = await start_ready(pinned(CPU, process.execPath, ...flags, program, socket, log));
+  ends.after(() => kill(child));
+  const daemon = { name, socket, log, process: child };
+  await load(daemon, "warm", WARM_UP);
+  return daemon;
 }
 
 let program: string | undefined;

@@ -1,6 +1,7 @@
 /** What a grant costs, beside the same work in C and beside other ways between processes. */
+import { HARDENED_FLAGS } from "../../shared/node-flags.js";
 import type { Comparison } from "./compare.js";
-import { HARDENED, load, loaded, start_lowport, start_reference } from "./daemons.js";
+import { load, loaded, start_lowport, start_node_alone, start_reference } from "./daemons.js";
 import { type Context, Ends } from "./peers/beside.js";
 import { bus_calls } from "./peers/bus-calls.js";
 
@@ -13,9 +14,11 @@ export async function warm_grant(context: Context): Promise<Comparison> {
   const count = context.quick ? 1000 : 4000;
   const c = await start_reference(ends, "C with the same record");
   const lowport = await start_lowport(ends, "lowport");
-  const hardened = await start_lowport(ends, "lowport, hardened", { flags: HARDENED });
+  const hardened = await start_lowport(ends, "lowport, hardened", { flags: HARDENED_FLAGS });
+  const alone = await start_node_alone(ends, "Node with the same calls and record, and no more");
+  const jitless = await start_node_alone(ends, "the same without a compiler", HARDENED_FLAGS);
   const buses = await bus_calls(context);
-  const own = [c, lowport, hardened].map((daemon) => loaded(daemon, "warm", count));
+  const own = [c, lowport, hardened, alone, jitless].map((daemon) => loaded(daemon, "warm", count));
   return {
     title: "One call for a socket",
     how: `a warm connection; ${SAME_CPU}. ${AS_SHIPPED}. The others: ${buses.how}`,

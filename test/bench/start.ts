@@ -1,9 +1,10 @@
 /** How soon the helper is there, and how much of the machine it takes while it waits. */
 import type { ChildProcess } from "node:child_process";
 import process from "node:process";
+import { HARDENED_FLAGS } from "../../shared/node-flags.js";
 import type { Comparison, Contender } from "./compare.js";
 import { median } from "./compare.js";
-import { HARDENED, kill, load, lowport_command, memory, type State, start_lowport, start_ready } from "./daemons.js";
+import { kill, load, lowport_command, memory, type State, start_lowport, start_ready } from "./daemons.js";
 import { fill_log, log_lines } from "./growth.js";
 import { CPU, pinned } from "./machine.js";
 import { type Context, Ends } from "./peers/beside.js";
@@ -38,7 +39,7 @@ export function start_to_ready({ quick }: Context): Comparison {
     contenders: [
       contender("bare node", bare_command),
       helper("lowport", { rules: 10 }),
-      helper("lowport, hardened", { rules: 10, flags: HARDENED }),
+      helper("lowport, hardened", { rules: 10, flags: HARDENED_FLAGS }),
       helper("lowport with 10,000 rules", {}),
       helper(full, { rules: 10, fill_log: (file) => fill_log(file, lines) }),
     ],
@@ -86,7 +87,7 @@ export async function memory_use({ quick }: Context): Promise<Comparison> {
   };
   const bare = await started(bare_command());
   const helper = await started(lowport_command("memory", { rules: 10 }).command);
-  const hardened = await started(lowport_command("memory, hardened", { rules: 10, flags: HARDENED }).command);
+  const hardened = await started(lowport_command("memory, hardened", { rules: 10, flags: HARDENED_FLAGS }).command);
   const idle = memory(helper);
   const burst = await start_lowport(ends, "memory after a burst", { rules: 10 });
   const requests = quick ? 20_000 : 100_000;

@@ -5,13 +5,13 @@
 import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { test } from "node:test";
+import { NODE_FLAGS } from "../../shared/node-flags.js";
 import { enter_box } from "./box.js";
 import { run_helper, start_helper } from "./helper-process.js";
 
 await enter_box(import.meta.url);
 
 const DEBUGGER_PORT = 9229;
-const FLAGS = ["--disallow-code-generation-from-strings", "--disable-proto=throw", "--inspect-publish-uid=stderr"];
 
 function is_open(port: number): Promise<boolean> {
   return new Promise((resolve) => {
@@ -24,7 +24,7 @@ function is_open(port: number): Promise<boolean> {
 
 test("a helper with an open debugger does not start", async (t) => {
   await start_helper(t).then((helper) => helper.stop());
-  const { code, stderr } = await run_helper(t, { nodeFlags: [...FLAGS, `--inspect=127.0.0.1:${DEBUGGER_PORT}`] });
+  const { code, stderr } = await run_helper(t, { nodeFlags: [...NODE_FLAGS, `--inspect=127.0.0.1:${DEBUGGER_PORT}`] });
   assert.equal(code, 78, stderr);
   assert.match(stderr, /lowportd: a debugger is open/);
 });

@@ -173,7 +173,7 @@ for (const [what, line] of [
     await outlive(t, { config, rules }, async (alice, helper) => {
       const wires = [];
       for (let i = 0; i < 4; i++) wires.push(await alice.connect());
-      await wires[0]?.ask("status");
+      for (const wire of wires) await wire.ask("status");
       const [fds, memory] = [helper.fd_count(), helper.memory()];
       const limit = 20_000_000;
       for (const { conn } of wires) {

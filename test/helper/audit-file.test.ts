@@ -127,10 +127,9 @@ test("reopening: the same file is told apart from a new one, which must be empty
 test("append_whole: all of it, in many bytes", () => {
   const path = new_path();
   const file = open_audit_file(path);
-  const text = "ä".repeat(300_000);
-  append_whole(file, text);
-  append_whole(file, "end\n");
-  assert.equal(readFileSync(path, "utf8"), `${text}end\n`);
+  const texts = [300_000, 1, 20_999, 21_000, 21_001, 65_536].map((count) => "€".repeat(count));
+  for (const text of [...texts, "\u{1f600}".repeat(10_500), "end\n"]) append_whole(file, text);
+  assert.equal(readFileSync(path, "utf8"), `${texts.join("")}${"\u{1f600}".repeat(10_500)}end\n`);
   closeSync(file.fd);
 });
 

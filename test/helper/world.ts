@@ -2,6 +2,7 @@
 import { closeSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { pino } from "pino";
+import { own_addon } from "../../client/own-addon.js";
 import { AuditLog } from "../../helper/audit.js";
 import type { Config } from "../../helper/config.js";
 import { make_policy } from "../../helper/policy.js";
@@ -64,7 +65,7 @@ export class TestPeer {
       await new Promise<void>((resolve) => watch(this.fd, READABLE, () => resolve()));
       unwatch(this.fd);
       const fds = new Int32Array(MAX_FDS + 1);
-      const got = native().receiveWithFds(this.fd, this.#bytes, fds);
+      const got = own_addon().receiveWithFds(this.fd, this.#bytes, fds);
       if (got <= 0) return "closed";
       this.fds.push(...fds.subarray(1, 1 + (fds[0] as number)));
       this.#reader.push(this.#bytes.subarray(0, got));

@@ -52,10 +52,10 @@ for (const [name, args] of Object.entries({
   socketInfo: [-1],
   revokeSocket: [-1],
   lockFile: [-1],
+  appendText: [-1, "x"],
   acceptUnix: [-1],
-  peerCredentials: [-1],
+  peerCredentials: [-1, new Int32Array(3)],
   receive: [-1, new Uint8Array(1)],
-  receiveWithFds: [-1, new Uint8Array(1), new Int32Array(254)],
   send: [-1, new Uint8Array(1), new Int32Array(0), 0],
 }))
   test(`${name} takes each of its arguments and its type alone`, () => {

@@ -89,6 +89,64 @@ test("without it a watched descriptor keeps the process alive", () => {
   assert.equal(status, 124, stderr);
 });
 
+const INSTEAD = SETUP.replace(
+  "const path",
+  `import { wait_in_place_of_node } from "file://${DIST}shared/poll.js"; wait_in_place_of_node(); const path`,
+);
+
+test("in the place of Node's loop: timers, immediates, files, signals, sockets and children are served as ever", () => {
+  const { status, stdout, stderr } = run_module(
+    `${INSTEAD}
+     import { spawn } from "node:child_process"; import { once } from "node:events"; import { readFile } from "node:fs/promises";
+     import net from "node:net"; import { setTimeout as sleep } from "node:timers/promises";
+     const told = [];
+     let tell;
+     watch(server, READABLE, () => { native().receive(server, Buffer.alloc(9)); tell?.(); });
+     const asked = () => { const answer = new Promise((resolve) => { tell = resolve; }); say(); return answer; };
+     await asked(); told.push("watched");
+     await sleep(20); told.push("timer");
+     await new Promise(setImmediate); told.push("immediate");
+     await readFile("/etc/passwd"); told.push("file");
+     const signal = once(process, "SIGUSR2"); process.kill(process.pid, "SIGUSR2"); await signal; told.push("signal");
+     const listening = net.createServer((socket) => socket.end("hello")).listen(0, "127.0.0.1");
+     await once(listening, "listening");
+     for await (const bytes of net.connect(listening.address().port, "127.0.0.1")) told.push(String(bytes));
+     await Promise.all([asked(), readFile("/etc/passwd")]); told.push("both");
+     listening.close();
+     const child = spawn("sh", ["-c", "for i in $(seq 100); do printf x >&3; sleep 0.01; done"], { stdio: ["ignore", "ignore", "inherit", client] });
+     let count = 0;
+     await new Promise((resolve) => { tell = () => { count++; resolve(); }; });
+     await sleep(100);
+     told.push(count < 90 ? "a timer meanwhile" : "late");
+     await (child.exitCode ?? once(child, "exit")); told.push("child");
+     keep_alive(false);
+     console.log(told.join(" "));`,
+    ["timeout", "20"],
+  );
+  assert.equal(stdout, "watched timer immediate file signal hello both a timer meanwhile child", stderr);
+  assert.equal(status, 0, "and ends when there is nothing more to do");
+});
+
+test("in the place of Node's loop it sleeps where there is nothing to do, and is kept alive by what it watches", () => {
+  const { status, stdout } = run_module(
+    `${INSTEAD} watch(server, READABLE, () => undefined);
+     process.on("SIGTERM", () => { console.log(process.cpuUsage().user + process.cpuUsage().system < 400_000); process.exit(5); });`,
+    ["timeout", "--preserve-status", "1.5"],
+  );
+  assert.deepEqual([status, stdout], [5, "true"]);
+});
+
+test("in the place of Node's loop an exception in a watcher is an uncaught one, and what comes after it is served", () => {
+  const { status, stdout, stderr } = run_module(
+    `${INSTEAD} let count = 0;
+     process.on("uncaughtException", (error) => { console.log(error.message); say(); });
+     watch(server, READABLE, () => { native().receive(server, Buffer.alloc(9)); if (++count === 3) process.exit(5); throw new Error("mine"); });
+     say();`,
+    ["timeout", "20"],
+  );
+  assert.deepEqual([status, stdout], [5, "mine\nmine"], stderr);
+});
+
 test("an exception in a watcher is an uncaught exception as any other", () => {
   const { status, stderr } = run_module(
     `${SETUP} process.on("uncaughtException", (error) => process.exit(error.message === "mine" ? 5 : 6));
@@ -105,10 +163,10 @@ test("wrong arguments of the poll calls throw and never crash", () => {
      const attempt = (what, call) => { try { call(); told.push(what + " passed"); } catch (error) { told.push(what + " " + error.name); } };
      attempt("watch before start", () => calls.pollWatch(0, 1));
      attempt("ref before start", () => calls.pollRef(true));
-     for (const wrong of [undefined, null, 5, "x", {}, []]) attempt("start", () => calls.pollStart(wrong));
+     for (const wrong of [undefined, null, 5, "x", {}, []]) attempt("start", () => calls.pollStart(wrong, false));
      attempt("none", () => calls.pollStart());
-     calls.pollStart(() => undefined);
-     attempt("twice", () => calls.pollStart(() => undefined));
+     calls.pollStart(() => undefined, false);
+     attempt("twice", () => calls.pollStart(() => undefined, false));
      attempt("watch", () => calls.pollWatch(0));
      attempt("watch", () => calls.pollWatch(0, "1"));
      attempt("ref", () => calls.pollRef(1));
