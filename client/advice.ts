@@ -3,7 +3,6 @@
  * group that may connect. Read from files that everybody may read; what cannot be found out is said by its usual name.
  */
 import { existsSync, readFileSync, statSync } from "node:fs";
-import { userInfo } from "node:os";
 import { read_plain_config } from "../shared/plain-config.js";
 
 interface GroupEntry {
@@ -30,7 +29,7 @@ export const group_of = (gid: number): string => find_group(gid)?.name ?? String
 
 function user_name(): string {
   try {
-    return userInfo().username;
+    return process.getBuiltinModule("node:os").userInfo().username;
   } catch {
     return `uid ${process.getuid?.() ?? "?"}`;
   }

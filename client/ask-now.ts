@@ -5,17 +5,16 @@
  */
 import type { EventEmitter } from "node:events";
 import { createRequire } from "node:module";
-import { constants } from "node:os";
 import { MAX_HOLD_SECONDS } from "../shared/protocol.js";
 import { block, now } from "./clock.js";
 import type { LowportError } from "./errors.js";
-import { before_outcome } from "./outcome.js";
-import type { BoundSocket } from "./types.js";
+import { before_outcome, EACCES } from "./outcome.js";
+import type { BindOptions, BoundSocket } from "./types.js";
 
 /** Milliseconds that a program stands still for a helper that does not answer. */
 const TIMEOUT_MS = 5_000;
 /** A result of Node's handles: the kernel refused. */
-export const REFUSED = -constants.errno.EACCES;
+export const REFUSED = -EACCES;
 
 /** Loaded at the first refusal: most programs that are preloaded (by NODE_OPTIONS, say) never need it. */
 function library() {
@@ -77,14 +76,15 @@ function give_back_at_close(handle: Handle, lease: BoundSocket, hold: number): v
 }
 
 function bind_now(wanted: Wanted, hold: number): BoundSocket {
-  const { address, ...others } = wanted;
-  const label = process.env["LOWPORT_LABEL"];
+  const { protocol, address, port, ipv6Only, reusePort, share } = wanted;
+  const label = process.env["LOWPORT_LABEL"] || undefined;
   const give_up = now() + TIMEOUT_MS;
   const ask = (at: string, again = true): BoundSocket => {
     try {
+      const asked = { protocol, address: at, port, ipv6Only, reusePort, share, hold, label, timeout: TIMEOUT_MS };
       return library()
         .Client.shared()
-        .bind_now({ ...others, address: at, hold, ...(label ? { label } : {}), timeout: TIMEOUT_MS });
+        .bind_now(asked as BindOptions); // what is undefined is not sent
     } catch (error) {
       // The helper has been restarted, and the event loop had no time yet to notice.
       const { code, retryAfterMs = 0 } = error as LowportError;
@@ -115,6 +115,7 @@ export function ask_now<H extends Handle>(wanted: Wanted, adopt: (fd: number) =>
 /** What the refused bind gives to Node: a code that the kernel's own bind has, for programs know no others. */
 export function errno_of(error: unknown): number {
   const { code } = error as LowportError;
+  const { constants } = process.getBuiltinModule("node:os"); // only here, because it takes time to load
   return code === "EADDRINUSE" || code === "EADDRNOTAVAIL" ? -constants.errno[code] : REFUSED;
 }
 

@@ -12,6 +12,7 @@ import { own_addon } from "./own-addon.js";
 /** Bytes in a reply; an operator's `list` of 100,000 leases fits. */
 const MAX_REPLY_BYTES = 64 * 1024 * 1024;
 const CHUNK_BYTES = 65_536;
+const NEWLINE = 10;
 const NO_FDS = new Int32Array(0);
 
 export interface ChannelEvents {
@@ -111,25 +112,31 @@ export class Channel {
       return;
     }
     this.#fds.push(...this.#received.subarray(1, 1 + (this.#received[0] as number)));
-    this.#reader.push(this.#chunk.subarray(0, got));
-    for (;;) {
-      const line = this.#reader.next();
-      if (line === undefined) break;
-      if (line === "too long" || !this.#take(line)) {
-        this.close(
-          new LowportError("EPROTO", "read", "what answers on the socket of the lowport helper does not speak its protocol"),
-        );
-        return;
-      }
-      if (this.#closed) return;
-    }
-    this.#reader.keep();
+    // Mostly whole lines have come, which need no putting together.
+    const whole = this.#reader.waiting === 0 && this.#chunk[got - 1] === NEWLINE;
+    const lines = whole ? this.#chunk.toString("utf8", 0, got - 1).split("\n") : this.#put_together(got);
+    if (lines?.every((line) => this.#closed || this.#take(line)) === true) return;
+    this.close(
+      new LowportError("EPROTO", "read", "what answers on the socket of the lowport helper does not speak its protocol"),
+    );
   }
 
-  #take(line: Buffer): boolean {
+  /** The lines that are whole now; undefined if one is too long. */
+  #put_together(got: number): string[] | undefined {
+    const lines: string[] = [];
+    this.#reader.push(this.#chunk.subarray(0, got));
+    for (let line = this.#reader.next(); line !== undefined; line = this.#reader.next()) {
+      if (line === "too long") return undefined;
+      lines.push(line.toString());
+    }
+    this.#reader.keep();
+    return lines;
+  }
+
+  #take(line: string): boolean {
     let message: unknown;
     try {
-      message = JSON.parse(line.toString());
+      message = JSON.parse(line);
     } catch {
       return false;
     }

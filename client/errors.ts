@@ -2,7 +2,6 @@
  * Errors as a Node program knows them: `code` is an errno name ("EACCES", "EADDRINUSE"), so that code which handles a
  * failed `listen` handles a refusal of the helper too. What the helper said besides stands in members of its own.
  */
-import { constants } from "node:os";
 import type { ErrorData } from "../shared/errors.js";
 import { find_missing_group, how_to_start } from "./advice.js";
 
@@ -43,6 +42,7 @@ export class LowportError extends Error {
     super(`${syscall} ${code}: ${reason}`, more.cause === undefined ? undefined : { cause: more.cause });
     this.name = "LowportError";
     this.code = code;
+    const { constants } = process.getBuiltinModule("node:os"); // only here, because it takes time to load
     const errno = (constants.errno as Record<string, number>)[code];
     this.errno = errno === undefined ? undefined : -errno;
     this.syscall = syscall;

@@ -1,9 +1,7 @@
 /**
  * Sockets that a parent passed by the LISTEN_FDS protocol (sd_listen_fds(3)): from descriptor 3 on, if LISTEN_PID is ours.
  */
-import { SocketAddress } from "node:net";
-import { constants } from "node:os";
-import { has_native, native } from "../shared/native.js";
+import { errno_name, has_native, native } from "../shared/native.js";
 
 const FIRST_FD = 3;
 const used = new Set<number>();
@@ -28,6 +26,7 @@ export function inherited_count(): number {
 const family_of = (address: string) => (address.includes(":") ? 6 : 4);
 
 function same_address(a: string, b: string): boolean {
+  const { SocketAddress } = process.getBuiltinModule("node:net"); // only here, because it takes time to load
   const canonical = (address: string) => new SocketAddress({ address, family: `ipv${family_of(address)}` }).address;
   return canonical(a) === canonical(b);
 }
@@ -37,7 +36,7 @@ export function take_inherited({ stream, port, address, family, ipv6Only }: Fit)
   for (let fd = FIRST_FD; fd < FIRST_FD + inherited_count(); fd++) {
     if (used.has(fd)) continue;
     const info = native().socketInfo(fd);
-    if (info === -constants.errno.EBADF) return undefined; // there are fewer than was said
+    if (typeof info === "number" && errno_name(info) === "EBADF") return undefined; // there are fewer than was said
     if (typeof info === "number") continue;
     const [is_stream, listening, its_port, its_address, its_ipv6Only] = info;
     if ((is_stream === 1) !== stream || (stream && listening !== 1) || its_port !== port) continue;

@@ -7,12 +7,12 @@ import cluster from "node:cluster";
 import type { EventEmitter } from "node:events";
 import { closeSync } from "node:fs";
 import net from "node:net";
-import { constants } from "node:os";
 import { attempt } from "./attempt.js";
 import { Client, DEFAULT_TIMEOUT_MS } from "./client.js";
 import { now } from "./clock.js";
 import { LowportError } from "./errors.js";
 import { inherited_count, take_inherited } from "./inherited.js";
+import { EACCES } from "./outcome.js";
 import { sleep } from "./time-limit.js";
 import type { BindOptions, BoundSocket, CallOptions } from "./types.js";
 
@@ -88,8 +88,8 @@ export async function take_fitting(stream: boolean, { port, host, ipv6Only }: Li
 }
 
 /** Asks the helper, and again where the user has asked too often; without a host for all addresses: IPv6 and IPv4 together, or IPv4 alone on a host without IPv6. */
-export async function ask_helper(protocol: "tcp" | "udp", options: ListenOptions): Promise<BoundSocket> {
-  const { host, socket, signal, timeout, port, backlog, ipv6Only, hold, label, share } = options;
+export async function ask_helper(protocol: "tcp" | "udp", options: ListenOptions, share: boolean): Promise<BoundSocket> {
+  const { host, socket, signal, timeout, port, backlog, ipv6Only, hold, label } = options;
   const address = await resolve(host);
   const give_up = now() + (timeout ?? DEFAULT_TIMEOUT_MS);
   const ask = async (at: string | undefined): Promise<BoundSocket> => {
@@ -129,7 +129,7 @@ export async function listen(server: net.Server, options: ListenOptions): Promis
   }
   const refused = foresee_refusal(server, options) ?? (await listen_directly(server, options));
   if (refused === undefined) return { via: "direct" };
-  const lease = await lend(server, () => ask_helper("tcp", { ...options, share }), refused);
+  const lease = await lend(server, () => ask_helper("tcp", options, share), refused);
   try {
     await adopt(server, lease.fd, backlog);
   } catch (error) {
@@ -164,7 +164,7 @@ function foresee_refusal(server: net.Server, { port, host }: ListenOptions): Ref
   if (!privileged || family === 0 || own || create_handle === undefined || cluster.isWorker) return undefined;
   const handle = create_handle(host || "::", port, family);
   if (typeof handle !== "number") handle.close();
-  if (handle !== -constants.errno.EACCES) return undefined;
+  if (handle !== -EACCES) return undefined;
   const address = host || "0.0.0.0";
   const message = `listen EACCES: permission denied ${address}:${port}`;
   return { name: "Error", code: "EACCES", syscall: "listen", address, port, message };

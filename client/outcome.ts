@@ -1,6 +1,9 @@
 /** How listening ends: the first that hears of it, and whether somebody else does already. */
 import type { EventEmitter } from "node:events";
 
+/** errno(3), the same on every Unix. Not of node:os, which takes time to load. */
+export const EACCES = 13;
+
 /** What `attempt` is at work on; on the global object, for there may be two copies of this package. */
 const KEY = Symbol.for("lowport.tried");
 const known = globalThis as unknown as { [KEY]?: WeakSet<EventEmitter> };

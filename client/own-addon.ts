@@ -2,13 +2,12 @@
  * The client's own addon, and what else is found beside this file, which is here for that: the library and `lowport exec` are each
  * put together to one file in this folder (shared/bundle.ts). The helper never loads it.
  */
-import { join } from "node:path";
 import type { ExecNative } from "./exec/native.js";
 
-const beside = (name: string) => join(import.meta.dirname, name);
+const beside = (name: string) => `${import.meta.dirname}/${name}`;
 
 /** What runs beside a program of `lowport exec`. */
-export const SUPERVISOR = beside("./supervisor.cjs");
+export const supervisor = () => beside("supervisor.cjs");
 
 let loaded: ExecNative | undefined;
 
@@ -16,7 +15,7 @@ let loaded: ExecNative | undefined;
 export function own_addon(): ExecNative {
   if (loaded !== undefined) return loaded;
   const addon = { exports: {} };
-  process.dlopen(addon, beside("./native/exec.node"));
+  process.dlopen(addon, beside("native/exec.node"));
   loaded = addon.exports as ExecNative;
   return loaded;
 }

@@ -4,7 +4,6 @@
  */
 import cluster from "node:cluster";
 import dgram from "node:dgram";
-import { constants } from "node:os";
 import { ask_now, errno_of, explain, type Handle } from "./ask-now.js";
 import { before_outcome, is_tried } from "./outcome.js";
 import { close_at_disconnect } from "./patch-net.js";
@@ -67,6 +66,7 @@ export function patch_dgram(): void {
 
 /** Makes Node's error say what the helper found where the kernel had not looked. */
 function take_code(error: Refused, errno: number): void {
+  const { constants } = process.getBuiltinModule("node:os"); // only here, because it takes time to load
   const found = Object.entries(constants.errno).find(([, number]) => number === -errno);
   if (found === undefined || error.code === found[0]) return;
   error.message = error.message.replace(error.code ?? "", found[0]);

@@ -8,7 +8,7 @@
  */
 import cluster from "node:cluster";
 import net from "node:net";
-import { ask_now, errno_of, explain_next_error, type Handle, REFUSED } from "./ask-now.js";
+import { ask_now, errno_of, explain_next_error, type Handle, REFUSED, type Wanted } from "./ask-now.js";
 import { is_tried } from "./outcome.js";
 
 /** Flags of libuv's uv_tcp_bind. */
@@ -42,11 +42,10 @@ const create = internals._createServerHandle;
 
 /** @throws LowportError */
 function ask(address: Address, port: number, flags = 0, share = false) {
-  const wanted = { protocol: "tcp", address: address ?? undefined, port, share } as const;
-  return ask_now(
-    { ...wanted, ipv6Only: (flags & IPV6_ONLY) !== 0, reusePort: (flags & REUSE_PORT) !== 0 },
-    (fd) => create(undefined, undefined, undefined, fd) as Handle,
-  );
+  const ipv6Only = (flags & IPV6_ONLY) !== 0;
+  const reusePort = (flags & REUSE_PORT) !== 0;
+  const wanted: Wanted = { protocol: "tcp", address: address ?? undefined, port, ipv6Only, reusePort, share };
+  return ask_now(wanted, (fd) => create(undefined, undefined, undefined, fd) as Handle);
 }
 
 /** A handle that cannot listen, so that Node makes the error, and everything around it, itself. */

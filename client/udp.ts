@@ -35,7 +35,7 @@ export async function bindUdp(socket: TypedSocket, options: UdpOptions): Promise
     await attempt(socket, () => socket.bind({ port, address: host || all }));
     return { via: "direct" };
   }
-  const ask = () => ask_helper("udp", { ...options, host: host || all, ipv6Only, share });
+  const ask = () => ask_helper("udp", { ...options, host: host || all, ipv6Only }, share);
   const lease = await lend(socket, ask, refused);
   await adopt(lease.fd).catch((error: unknown) => {
     closeSync(lease.fd);

@@ -2,7 +2,6 @@
  * The addon's loader and its types. It is looked for in shared/ and nowhere else: no environment variable, no search.
  * A call's result is a number >= 0, or -errno (`os.constants.errno`). The calls themselves are described in native/*.c.
  */
-import { join } from "node:path";
 import { getSystemErrorName } from "node:util";
 import { message_of } from "./errors.js";
 
@@ -36,7 +35,7 @@ export const MAX_FDS = 253;
 function load_native(): Native {
   try {
     const addon = { exports: {} };
-    process.dlopen(addon, join(import.meta.dirname, "../shared/native/lowport.node"));
+    process.dlopen(addon, `${import.meta.dirname}/../shared/native/lowport.node`);
     return addon.exports as Native;
   } catch (error) {
     throw new Error(

@@ -221,7 +221,7 @@ test("the daemon runs no programs, opens no servers of Node's and starts no work
   assert.deepEqual(loaded_late, [
     ["helper/address.ts", '"node:net");'],
     ["helper/signals.ts", '"node:inspector").url()'],
-    ["helper/young.ts", `"node:v8").setFlagsFromString("--semi-space-growth-factor=1 --heap-growing-percent=20");`],
+    ["helper/young.ts", `"node:v8").setFlagsFromString("--semi-space-growth-factor=1`],
     ["shared/chain.ts", '"node:crypto").hash("sha256",'],
   ]);
   const created = that_say(/\bcreateServer\b|\bnew Server\(|\.listen\(|\bWorker\b/).filter((file) => daemon.own.has(file));

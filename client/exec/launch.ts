@@ -13,7 +13,7 @@ import { keep_alive } from "../../shared/poll.js";
 import { DEFAULT_SOCKET, EXIT } from "../../shared/protocol.js";
 import { printable } from "../command/terminal.js";
 import { LowportError } from "../errors.js";
-import { SUPERVISOR } from "../own-addon.js";
+import { supervisor } from "../own-addon.js";
 import { own_environment, own_words, read_inherited } from "./inherited.js";
 import { type Order, type Report, read_message, type ToListen } from "./messages.js";
 import { exec_native } from "./native.js";
@@ -76,7 +76,7 @@ function start_supervisor(): number {
   // Nothing of the program's environment: what is meant for its Node (NODE_OPTIONS) is not meant for ours.
   const library = process.env["LD_LIBRARY_PATH"];
   const env = library === undefined ? [] : [`LD_LIBRARY_PATH=${library}`];
-  const channel = exec_native().startApart(words([process.execPath, ...NODE_FLAGS, SUPERVISOR]), words(env));
+  const channel = exec_native().startApart(words([process.execPath, ...NODE_FLAGS, supervisor()]), words(env));
   if (channel < 0) throw new Exit(EXIT.bug, `the supervisor cannot be started: ${errno_name(channel)}`);
   return channel;
 }

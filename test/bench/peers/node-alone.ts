@@ -18,7 +18,6 @@ interface Request {
 
 const [socket = "", log = ""] = process.argv.slice(2);
 const chunk = Buffer.allocUnsafeSlow(65_536);
-const text = Buffer.allocUnsafeSlow(65_536);
 const fds = new Int32Array(1);
 const peer = { pid: 1, uid: 1001, gid: 1001, groups: [990] };
 const held = new Map<string, number>();
@@ -38,7 +37,7 @@ function answer(fd: number, { id, method, params }: Request): void {
   const all = { seq, time: "2026-01-01T00:00:00.000Z", event: "call", peer, conn: fd, method, id, params, decision: "allow", rule: "bench", lease, durationUs: 20, prev: head.hash };
   const { line, hash } = seal(JSON.stringify(all));
   head = { seq, hash };
-  writeSync(audit, text, 0, text.write(`${line}\n`));
+  native().appendText(audit, `${line}\n`);
   const granted = { lease, protocol: "tcp", address: "::", port: params.port, resumed: false, fds: 1 };
   const result = method === "bind" ? granted : { released: true };
   fds[0] = bound;
