@@ -50,7 +50,7 @@ export class Connection implements Caller {
   readonly number: number;
   readonly peer: Peer;
   readonly account: Account;
-  /** The exchange that was taken last, if it had to wait; the next one runs after it. */
+  /** Once an exchange had to wait: the one that was taken last, after which the next one runs. */
   running: Promise<void> | undefined;
   readonly #events: ConnectionEvents;
   readonly #reader = new LineReader();

@@ -47,7 +47,7 @@ function require_own(folder: string): void {
 export function write_pid_file(path: string): void {
   make_folder(dirname(path));
   const unborn = `${path}.new`;
-  if (existsSync(unborn)) unlinkSync(unborn);
+  if (lstatSync(unborn, { throwIfNoEntry: false })) unlinkSync(unborn);
   writeFileSync(unborn, `${process.pid}\n`, { flag: "wx" });
   chmodSync(unborn, 0o644);
   renameSync(unborn, path);
@@ -105,7 +105,7 @@ export function make_control_socket(path: string, gid: number, mode: number): nu
   take_lock(`${path}.lock`);
   refuse_what_is_not_stale(path);
   const unborn = `${path}.new`;
-  if (existsSync(unborn)) unlinkSync(unborn); // of a helper that died just here; the lock is ours
+  if (lstatSync(unborn, { throwIfNoEntry: false })) unlinkSync(unborn); // of a helper that died just here; the lock is ours
   const mask = process.umask(0o777);
   const fd = native().openUnix(unborn, BACKLOG);
   process.umask(mask);

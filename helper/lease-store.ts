@@ -82,9 +82,13 @@ export class LeaseStore {
   settled(): Promise<void> | undefined {
     if (this.#giving_up && this.#folder !== undefined) {
       this.#giving_up = false;
-      const settled = this.#systemd.barrier(this.#folder).finally(() => {
-        if (this.#settled === settled) this.#settled = undefined;
-      });
+      const unknown = (error: Error) => this.#log.error({ reason: error.message }, "systemd cannot be waited for");
+      const settled = this.#systemd
+        .barrier(this.#folder)
+        .catch(unknown)
+        .finally(() => {
+          if (this.#settled === settled) this.#settled = undefined;
+        });
       this.#settled = settled;
     }
     return this.#settled;

@@ -4,7 +4,7 @@
  * kernel goes on queueing connections while it is held, and the same uid gets the same socket back.
  * A lease never changes its uid, and a descriptor is never used after its lease has ended (`fd` is -1 then).
  */
-import { closeSync, openSync, readSync } from "node:fs";
+import { closeSync } from "node:fs";
 import { refusal } from "../shared/errors.js";
 import { errno_name, native } from "../shared/native.js";
 import { RESTART_HOLD_SECONDS } from "../shared/protocol.js";
@@ -14,26 +14,10 @@ import { type Binding, bind_socket } from "./binder.js";
 import { type Grant, type Granted, type Holder, type Lease, require_same_options, still_usable } from "./lease.js";
 import type { LeaseStore } from "./lease-store.js";
 import { Multimap } from "./multimap.js";
+import { new_id } from "./new-id.js";
 
-/** Bytes of a lease's id. */
-const ID_BYTES = 8;
 const tally = ({ account, rule, also }: Lease, change: number) => count_socket(account, rule, change, also);
 const port_key = ({ protocol, port }: Binding) => (protocol === "tcp" ? port : -port);
-
-/** Random bytes for the next ids, as many as urandom(4) gives in one piece. To load node:crypto takes 3 ms of the start. */
-const random = Buffer.alloc(256);
-/** Kept open: an id takes no free descriptor. */
-const urandom = openSync("/dev/urandom", "r");
-let random_used = random.length;
-
-/** Never begins with -, which a command would take for an option. systemd passes the ids of all in one variable. */
-export function new_id(): string {
-  if (random_used === random.length) {
-    readSync(urandom, random);
-    random_used = 0;
-  }
-  return random.toString("hex", random_used, (random_used += ID_BYTES));
-}
 
 export class LeaseTable {
   readonly byId = new Map<string, Lease>();
@@ -134,10 +118,11 @@ export class LeaseTable {
   #bind(grant: Grant, first: boolean): Granted {
     grant.check_quota();
     if (grant.reusePort) this.#refuse_overlap(grant);
+    const id = new_id();
     const fd = bind_socket(grant, first);
     const { protocol, address, port, ipv6Only, backlog, reusePort, peer, account, rule, also, hold, label, holder } = grant;
     const terms = { protocol, address, port, ipv6Only, backlog, reusePort, peer, account, rule, also, hold, label };
-    const lease: Lease = Object.assign(terms, { id: new_id(), fd, since: new Date(), references: new Map(), timer: undefined });
+    const lease: Lease = Object.assign(terms, { id, fd, since: new Date(), references: new Map(), timer: undefined });
     this.#add(lease);
     this.#refer(lease, holder);
     this.#store?.keep(lease);

@@ -95,6 +95,8 @@ function impersonate(uid: number, policy: Policy): Peer {
 
 export function make_handlers(world: World): Handlers {
   const { leases } = world;
+  /** One for all: what peers do not read is kept. */
+  let document: object | undefined;
 
   function require_operator(call: Call, what: string): void {
     if (!is_operator(world.config, call.caller.peer))
@@ -183,6 +185,6 @@ export function make_handlers(world: World): Handlers {
       };
     },
 
-    "rpc.discover": () => JSON.parse(INTERFACE) as object,
+    "rpc.discover": () => (document ??= JSON.parse(INTERFACE) as object),
   };
 }

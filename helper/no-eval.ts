@@ -1,8 +1,9 @@
 /**
- * Takes from this process what makes code of strings: `eval`, and the constructors of functions, by name and by `.constructor`. It is imported
- * before what could use them, and ends one step of an attack: text that reaches one of them runs as the helper. What it leaves is what Node's
- * --disallow-code-generation-from-strings leaves too: node:vm, and importing files; helper/ uses neither. With that flag Node would start
- * 10 ms later, because its own code is cached for a Node without; lowportd install --hardened gives it all the same.
+ * Takes from this process what makes code of strings: `eval`, and the constructors of functions, by name and by `.constructor`. It is
+ * imported before what could use them, and ends one step of an attack: text that reaches one of them runs as the helper. What it leaves
+ * is what Node's --disallow-code-generation-from-strings leaves too: node:vm, workers, WebAssembly and importing what is not a file;
+ * helper/ uses none of them. With that flag Node would start 10 ms later, because its own code is cached for a Node without;
+ * lowportd install --hardened gives it all the same.
  */
 
 function refuse(): never {

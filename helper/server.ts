@@ -4,7 +4,7 @@ import { constants } from "node:os";
 import type { Logger } from "pino";
 import { type LowportError, message_of, refusal } from "../shared/errors.js";
 import { errno_name, native } from "../shared/native.js";
-import { READABLE, unwatch, watch } from "../shared/poll.js";
+import { is_alone, READABLE, unwatch, watch } from "../shared/poll.js";
 import { type Limits, MAX_LINE_BYTES } from "../shared/protocol.js";
 import { type Account, Accounts, take_tokens } from "./account.js";
 import { describe_socket } from "./address.js";
@@ -21,6 +21,8 @@ import { MAX_GROUPS, read_peer } from "./peer.js";
 import type { Peer } from "./policy.js";
 import { type Recorder, Turn } from "./turn.js";
 
+/** Connections accepted in one turn, so that a crowd of new ones does not keep the others waiting, nor the others them. */
+const ACCEPT_AT_ONCE = 64;
 /** Milliseconds until accepting is tried again after it failed. */
 const ACCEPT_RETRY_MS = 1000;
 /** Milliseconds between two records of connections of one user that were turned away. */
@@ -55,9 +57,8 @@ export class Server implements ConnectionEvents {
     this.#listener = listener;
     this.#store = store;
     this.leases = new LeaseTable((lease, reason) => {
-      const what = `${describe_socket(lease)}: ${reason}`;
       const { peer, rule, id } = lease;
-      this.#turn.record_event({ event: "lease-end", peer, rule, lease: id, reason: what });
+      this.#turn.record_event({ event: "lease-end", peer, rule, lease: id, reason: `${describe_socket(lease)}: ${reason}` });
       this.#accept_again();
     }, store);
     this.#audit = audit;
@@ -95,19 +96,20 @@ export class Server implements ConnectionEvents {
     return this.#world.config.limits.requestsInFlight;
   }
 
-  // --- connections
-
   #accept_again(): void {
     if (this.#accepting || this.#stopping) return;
     this.#accepting = true;
-    watch(this.#listener, READABLE, () => this.#accept());
+    // To find that there is no other costs as much as to accept one: where nothing else is ready, epoll is asked again.
+    watch(this.#listener, READABLE, () => this.#accept(is_alone() ? 1 : ACCEPT_AT_ONCE));
   }
 
-  /** One in a turn: a crowd does not keep the others waiting, and to find that there is no other costs as much as to accept one. */
-  #accept(): void {
-    const fd = native().acceptUnix(this.#listener);
-    if (fd >= 0) this.welcome(fd);
-    else if (fd !== -EAGAIN && fd !== -ECONNABORTED && fd !== -EINTR) this.#accept_later(fd);
+  #accept(most: number): void {
+    for (let i = 0; i < most; i++) {
+      const fd = native().acceptUnix(this.#listener);
+      if (fd >= 0) this.welcome(fd);
+      else if (fd === -EAGAIN || fd === -ECONNABORTED || fd === -EINTR) return;
+      else return this.#accept_later(fd);
+    }
   }
 
   /** Out of descriptors: they wait in the kernel's queue. */
@@ -176,8 +178,6 @@ export class Server implements ConnectionEvents {
     this.#accept_again();
   }
 
-  // --- calls
-
   on_line(connection: Connection, line: Buffer | "too long"): void {
     const { batch, elements } = line === "too long" ? TOO_LONG : read_message(line);
     const { peer, number: conn } = connection;
@@ -214,8 +214,6 @@ export class Server implements ConnectionEvents {
       throw refusal("EAGAIN", `uid ${caller.account.uid} asks too often; wait ${retryAfterMs} ms`, { retryAfterMs });
   }
 
-  // --- life
-
   /** Takes a new policy; sockets that are granted stay granted. */
   reload(config: Config): void {
     this.#world.config = config;
@@ -225,6 +223,7 @@ export class Server implements ConnectionEvents {
   /** Stops accepting, answers what has come, and calls `done` when the replies have left or their time is up. */
   stop(done: () => void): void {
     if (this.#stopping) return;
+    if (this.#store?.keeps !== true) this.#accept(ACCEPT_AT_ONCE); // else those that wait do so for the next helper
     this.#stopping = true;
     unwatch(this.#listener);
     closeSync(this.#listener);

@@ -10,7 +10,6 @@ import type { Connection, Exchange } from "./connection.js";
 
 /** Milliseconds until records that are owed are tried again. */
 const RETRY_MS = 1000;
-const DONE = Promise.resolve();
 
 /** What is asked of the audit log. */
 export type Recorder = Pick<AuditLog, "stage" | "write" | "commit" | "owed" | "seq" | "nextSeq">;
@@ -76,7 +75,7 @@ export class Turn {
   #commit_soon(): void {
     if (this.#planned) return;
     this.#planned = true;
-    void DONE.then(() => {
+    void Promise.resolve().then(() => {
       this.#planned = false;
       return this.#commit();
     });

@@ -12,7 +12,7 @@ import { READABLE, unwatch, watch } from "../shared/poll.js";
 import { LIMITS } from "../shared/protocol.js";
 import { AuditLog } from "./audit.js";
 import type { Config } from "./config.js";
-import { new_id } from "./leases.js";
+import { new_id } from "./new-id.js";
 import { read_peer } from "./peer.js";
 import { make_policy } from "./policy.js";
 import { read_rule } from "./rules.js";

@@ -31,6 +31,9 @@ export function wait_in_place_of_node(): void {
   events ??= native().pollStart(on_ready, true);
 }
 
+/** Within a call of `ready`: whether nothing else is ready in this turn. */
+export const is_alone = (): boolean => events?.[0] === 1;
+
 /** Watches `fd` for `mask`; replaces what was said of it before. @throws Error if the kernel refuses */
 export function watch(fd: number, mask: number, ready: Ready): void {
   events ??= native().pollStart(on_ready, false);

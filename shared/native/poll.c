@@ -78,12 +78,12 @@ static bool deliver(struct poller *poller, int timeout) {
         poller->events[2 * i + 2] = (int32_t)events[i].events;
         alone = alone && events[i].data.fd != uv_backend_fd(poller->loop);
     }
-    if (napi_get_reference_value(env, poller->call, &call) == napi_ok &&
-        napi_make_callback(env, poller->context, call, call, 0, NULL, NULL) == napi_pending_exception &&
-        napi_get_and_clear_last_exception(env, &error) == napi_ok)
+    napi_status status = napi_get_reference_value(env, poller->call, &call);
+    status = status == napi_ok ? napi_make_callback(env, poller->context, call, call, 0, NULL, NULL) : status;
+    if (status == napi_pending_exception && napi_get_and_clear_last_exception(env, &error) == napi_ok)
         napi_fatal_exception(env, error); /* 'uncaughtException', as from any other callback */
     napi_close_handle_scope(env, scope);
-    return alone;
+    return alone && (status == napi_ok || status == napi_pending_exception);
 }
 
 static void on_ready(uv_handle_t *handle, int status, int ready) {

@@ -249,3 +249,12 @@ test("what was given up is settled by one barrier for all", async () => {
   await settled;
   assert.equal(store.settled(), undefined);
 });
+
+test("a barrier that cannot be made is told, and nobody waits for it", async () => {
+  const broken = { present: true, notify: () => undefined, barrier: () => Promise.reject(new Error("no epoll")) };
+  const store = new LeaseStore(broken as unknown as Systemd, log, temp_folder());
+  store.forget({ id: "a" } as Lease);
+  await store.settled();
+  assert.match(logged.join(""), /no epoll/);
+  assert.equal(store.settled(), undefined);
+});

@@ -6,6 +6,7 @@ import { afterEach, type TestContext, test } from "node:test";
 import { type Account, Accounts } from "../../helper/account.js";
 import type { Grant, Lease } from "../../helper/lease.js";
 import { LeaseTable } from "../../helper/leases.js";
+import { new_id } from "../../helper/new-id.js";
 import { LowportError, refusal } from "../../shared/errors.js";
 import { native } from "../../shared/native.js";
 import { LIMITS } from "../../shared/protocol.js";
@@ -14,6 +15,7 @@ import { count_descriptors, free_port, peer } from "../fixtures.js";
 let ended: string[] = [];
 const table = new LeaseTable((_lease, reason) => ended.push(reason));
 let accounts = new Accounts();
+new_id(); // opens what stays open
 const before = count_descriptors();
 
 /** After each test: everything is given back, and every counter is at 0 again. */

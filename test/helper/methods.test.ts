@@ -191,4 +191,5 @@ test("status and rpc.discover", () => {
     you: { uid: RIGHT, gid: RIGHT, groups: [7], operator: false },
   });
   assert.equal(call("rpc.discover", NONE, {}).result["openrpc"], "1.3.2");
+  assert.equal(call("rpc.discover", NONE, {}).result, call("rpc.discover", NONE, {}).result, "replies that wait share it");
 });

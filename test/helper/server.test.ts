@@ -201,6 +201,33 @@ test("what cannot be recorded is refused with EIO and taken back; once there is 
   peer.close();
 });
 
+test("where others are busy many connections are taken in a turn, so that none waits long", async () => {
+  const { connect: peer_of } = start(make_config([], {}, [UID]));
+  const busy = peer_of();
+  await busy.ask("status");
+  const crowd = Array.from({ length: 12 }, peer_of);
+  const connections = [];
+  for (let i = 0; i < 3; i++) connections.push((await busy.ask("status")).result?.["connections"]);
+  assert.equal(connections[2], 13, connections.join());
+  for (const peer of [busy, ...crowd]) peer.close();
+});
+
+test("stop answers those that wait to be let in, too", async () => {
+  const { connect: peer_of, stop } = start(make_config([], {}, [UID]));
+  const crowd = Array.from({ length: 9 }, peer_of);
+  for (const peer of crowd) peer.send(`${request(1)}\n${request(2)}\n`);
+  await stop();
+  for (const peer of crowd) {
+    const replies = [await peer.line(), await peer.line()] as Reply[];
+    assert.deepEqual(
+      [replies.map(({ id, result }) => [id, result?.["pid"]]), await peer.line()],
+      [[1, 2].map((id) => [id, process.pid]), "closed"],
+    );
+    peer.close();
+  }
+  running = undefined;
+});
+
 test("stop answers what has come, closes, and the app's copy serves on", async () => {
   const { connect: peer_of, stop, records } = start(make_config([RULE]));
   const peer = peer_of();

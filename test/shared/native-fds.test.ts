@@ -1,6 +1,6 @@
 /** The addon's calls on Unix sockets: who is at the other end, and descriptors passed, counted and never leaked. */
 import assert from "node:assert/strict";
-import { closeSync, fstatSync, openSync, readdirSync, readFileSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -95,14 +95,6 @@ test("counts that do not fit their array are -EINVAL", () => {
   assert.equal(send(MAX_FDS + 1, 1), 1);
   assert.equal(native().receive(client, Buffer.alloc(1)), 1);
   close_all([client, server]);
-});
-
-test("nothing that the helper loads can take a descriptor", () => {
-  assert.ok(!("receiveWithFds" in native()));
-  const folder = join(DIST, "../shared/native");
-  const c = readdirSync(folder).filter((name) => name.endsWith(".c"));
-  assert.ok(c.length > 4);
-  for (const name of c) assert.doesNotMatch(readFileSync(join(folder, name), "utf8"), /recvmsg|recvmmsg/, name);
 });
 
 test("descriptors that do not fit the limit: -EMFILE, and those that came are closed", () => {
