@@ -45,6 +45,7 @@ export async function fresh_program({ quick }: Context): Promise<Comparison> {
   });
   const contenders = [
     contender("root: node", [...as_user(USERS.root), ...unchanged]),
+    contender("root: node with one empty file more", [...as_user(USERS.root), ...node("start-empty")]),
     contender("lowport: node", [...alice, ...node("start-lowport")]),
     contender("lowport: node, register", [...alice, node_itself, "--import", file("register.js"), ...app]),
     contender("lowport exec: node", [...alice, "sh", file("lowport.sh"), "exec", "--", ...unchanged]),

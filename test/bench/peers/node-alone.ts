@@ -24,7 +24,7 @@ const held = new Map<string, number>();
 const audit = openSync(log, "a");
 let head = { seq: 0, hash: FIRST_PREV };
 
-function answer(fd: number, { id, method, params }: Request): void {
+function answer(fd: number, { id, method, params }: Request): { line: string; reply: Buffer; bound: number } {
   const lease = method === "bind" ? String(id).padStart(16, "0") : params.lease;
   const bound = method === "bind" ? native().bindSocket(true, "::", params.port, false, false, 511) : -1;
   if (method === "bind") held.set(lease, bound);
@@ -37,12 +37,9 @@ function answer(fd: number, { id, method, params }: Request): void {
   const all = { seq, time: "2026-01-01T00:00:00.000Z", event: "call", peer, conn: fd, method, id, params, decision: "allow", rule: "bench", lease, durationUs: 20, prev: head.hash };
   const { line, hash } = seal(JSON.stringify(all));
   head = { seq, hash };
-  native().appendText(audit, `${line}\n`);
   const granted = { lease, protocol: "tcp", address: "::", port: params.port, resumed: false, fds: 1 };
   const result = method === "bind" ? granted : { released: true };
-  fds[0] = bound;
-  const reply = Buffer.from(`${JSON.stringify({ jsonrpc: "2.0", id, result })}\n`);
-  native().send(fd, reply, fds, method === "bind" ? 1 : 0);
+  return { line, reply: Buffer.from(`${JSON.stringify({ jsonrpc: "2.0", id, result })}\n`), bound };
 }
 
 function read(fd: number): void {
@@ -50,7 +47,17 @@ function read(fd: number): void {
   if (got <= 0) {
     unwatch(fd);
     closeSync(fd);
-  } else answer(fd, JSON.parse(chunk.toString("utf8", 0, got)) as Request);
+    return;
+  }
+  const requests = chunk.toString("utf8", 0, got - 1).split("\n");
+  const answers = requests.map((request) => answer(fd, JSON.parse(request) as Request));
+  let lines = "";
+  for (const { line } of answers) lines += `${line}\n`;
+  native().appendText(audit, lines);
+  for (const { reply, bound } of answers) {
+    fds[0] = bound;
+    native().send(fd, reply, fds, bound < 0 ? 0 : 1);
+  }
 }
 
 wait_in_place_of_node();

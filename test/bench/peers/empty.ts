@@ -1,0 +1,2 @@
+/** As good as nothing: what is imported by start-empty.ts. */
+export const EMPTY = "";
