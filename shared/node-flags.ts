@@ -7,7 +7,8 @@ export const NODE_FLAGS: readonly string[] = ["--disable-proto=throw", "--inspec
 /** In place of them with `lowportd install --hardened`: V8 without its compilers, which has no such cache anyway. */
 export const HARDENED_FLAGS: readonly string[] = [
   "--jitless",
-  "--no-expose-wasm",
+  // Before 26 Node says at each start that the one above turns this off; from then on there is no such option.
+  ...(Number.parseInt(process.versions.node, 10) < 26 ? ["--no-expose-wasm"] : []),
   "--disallow-code-generation-from-strings",
   "--max-semi-space-size=4",
   ...NODE_FLAGS,
