@@ -223,7 +223,8 @@ export class Server implements ConnectionEvents {
   /** Stops accepting, answers what has come, and calls `done` when the replies have left or their time is up. */
   stop(done: () => void): void {
     if (this.#stopping) return;
-    if (this.#store?.keeps !== true) this.#accept(ACCEPT_AT_ONCE); // else those that wait do so for the next helper
+    // Who waits to be let in is answered too; under systemd by the next helper. The rehearsal lets nobody in.
+    if (this.#accepting && this.#store?.keeps !== true) this.#accept(ACCEPT_AT_ONCE);
     this.#stopping = true;
     unwatch(this.#listener);
     closeSync(this.#listener);

@@ -3,12 +3,16 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { closeSync } from "node:fs";
 import { connect } from "node:net";
+import { join } from "node:path";
 import { afterEach, beforeEach, type TestContext, test } from "node:test";
+import { pino } from "pino";
+import { AuditLog } from "../../helper/audit.js";
+import { Server } from "../../helper/server.js";
 import { native } from "../../shared/native.js";
 import { keep_alive } from "../../shared/poll.js";
 import { LINE_TIMEOUT_MS, MAX_LINE_BYTES, VERSION } from "../../shared/protocol.js";
-import { count_descriptors, free_port, rule_entry } from "../fixtures.js";
-import { make_config, type Reply, start_server, type TestServer, UID } from "./world.js";
+import { count_descriptors, free_port, rule_entry, temp_folder } from "../fixtures.js";
+import { make_config, type Reply, start_server, TestPeer, type TestServer, UID } from "./world.js";
 
 const RULE = rule_entry({ users: [UID], ports: ["1-65535"], reusePort: true, protocols: ["tcp", "udp"] });
 let running: TestServer | undefined;
@@ -226,6 +230,21 @@ test("stop answers those that wait to be let in, too", async () => {
     peer.close();
   }
   running = undefined;
+});
+
+test("a server that was not started lets nobody in at its stop either", async () => {
+  const path = join(temp_folder(), "s");
+  const server = new Server(
+    native().openUnix(path, 9),
+    make_config([], {}, [UID]),
+    new AuditLog(`${path}.log`, "write"),
+    pino({ level: "silent" }),
+  );
+  const stranger = new TestPeer(path);
+  stranger.send(`${request(1)}\n`);
+  await new Promise<void>((resolve) => server.stop(resolve));
+  assert.equal(await stranger.line(), "closed");
+  stranger.close();
 });
 
 test("stop answers what has come, closes, and the app's copy serves on", async () => {
