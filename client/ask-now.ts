@@ -5,8 +5,9 @@
  */
 import type { EventEmitter } from "node:events";
 import { createRequire } from "node:module";
+import { uptime_ms as now } from "../shared/clock.js";
 import { MAX_HOLD_SECONDS } from "../shared/protocol.js";
-import { block, now } from "./clock.js";
+import { block } from "./clock.js";
 import type { LowportError } from "./errors.js";
 import { before_outcome, EACCES } from "./outcome.js";
 import type { BindOptions, BoundSocket } from "./types.js";

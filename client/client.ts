@@ -4,11 +4,12 @@
  */
 import { EventEmitter } from "node:events";
 import { closeSync } from "node:fs";
+import { uptime_ms as now } from "../shared/clock.js";
 import type { LeaseEntry, MethodName, Params, Result } from "../shared/methods.js";
 import { errno_name, native } from "../shared/native.js";
 import { DEFAULT_SOCKET } from "../shared/protocol.js";
 import { await_replies, Channel, require_addon } from "./channel.js";
-import { block, now } from "./clock.js";
+import { block } from "./clock.js";
 import { error_from_reply, LowportError, not_answered, unreachable } from "./errors.js";
 import { is_reply, type Reply, type Waiting } from "./reply.js";
 import { PASSING, type Returned, Returns } from "./returns.js";

@@ -1,7 +1,4 @@
-/** Time without an event loop; in a file of its own, because lowport/register loads little. */
-
-/** Milliseconds of a clock that is never set. Not performance.now(), which takes half a millisecond to load. */
-export const now = () => 1000 * process.uptime();
+/** To wait without an event loop; in a file of its own, because lowport/register loads little. */
 
 /** Blocks this thread. */
 export function block(ms: number): void {

@@ -3,8 +3,9 @@
  * user with 16 of them has one budget. The rate is a token bucket: it fills with `requestsPerSecond` up to
  * `requestBurst`, and each request and each connection takes from it.
  */
+
+import { uptime_ms } from "../shared/clock.js";
 import type { Limits } from "../shared/protocol.js";
-import { uptime_ms } from "./clock.js";
 
 export interface Account {
   readonly uid: number;

@@ -6,8 +6,8 @@
  */
 import { closeSync, fdatasync, fdatasyncSync, fstatSync } from "node:fs";
 import { type Head, seal } from "../shared/chain.js";
+import { timestamp, uptime_ms } from "../shared/clock.js";
 import { type AuditFile, append_whole, open_audit_file } from "./audit-file.js";
-import { timestamp, uptime_ms } from "./clock.js";
 import type { Peer } from "./policy.js";
 import { stay_small } from "./young.js";
 

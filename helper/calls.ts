@@ -9,6 +9,7 @@ import {
   type JSONRPCResponse,
 } from "json-rpc-2.0";
 import type { Logger } from "pino";
+import { uptime_ms } from "../shared/clock.js";
 import { LowportError, refusal } from "../shared/errors.js";
 import * as validators from "../shared/generated/params.js";
 import type { MethodName, Params } from "../shared/methods.js";
@@ -16,7 +17,6 @@ import { ERRORS, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOU
 import { describe } from "../shared/validate.js";
 import type { Account } from "./account.js";
 import type { AuditRecord, Fate } from "./audit.js";
-import { uptime_ms } from "./clock.js";
 import { type Element, type Id, type Request, TOO_LONG } from "./envelope.js";
 import type { Lease } from "./lease.js";
 import type { Peer } from "./policy.js";

@@ -4,6 +4,7 @@
  * A reply is written out only when it is sent, so that it cannot name a descriptor that has been closed meanwhile.
  */
 import { closeSync } from "node:fs";
+import { uptime_ms } from "../shared/clock.js";
 import { refusal } from "../shared/errors.js";
 import { LineReader } from "../shared/framing.js";
 import { errno_name, MAX_FDS, native } from "../shared/native.js";
@@ -11,7 +12,6 @@ import { HANG_UP, READABLE, unwatch, WRITABLE, watch } from "../shared/poll.js";
 import { LINE_TIMEOUT_MS } from "../shared/protocol.js";
 import type { Account } from "./account.js";
 import { type Call, type Caller, error_response } from "./calls.js";
-import { uptime_ms } from "./clock.js";
 import type { Lease } from "./lease.js";
 import type { Peer } from "./policy.js";
 

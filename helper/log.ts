@@ -4,7 +4,7 @@
  */
 import { closeSync, openSync, writeSync } from "node:fs";
 import { type Logger as Log, pino } from "pino";
-import { timestamp } from "./clock.js";
+import { timestamp } from "../shared/clock.js";
 import { send_to_syslog } from "./posix.js";
 
 const STDERR = 2;

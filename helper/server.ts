@@ -2,6 +2,7 @@
 import { closeSync } from "node:fs";
 import { constants } from "node:os";
 import type { Logger } from "pino";
+import { uptime_ms } from "../shared/clock.js";
 import { type LowportError, message_of, refusal } from "../shared/errors.js";
 import { errno_name, native } from "../shared/native.js";
 import { is_alone, READABLE, unwatch, watch } from "../shared/poll.js";
@@ -10,7 +11,6 @@ import { type Account, Accounts, take_tokens } from "./account.js";
 import { describe_socket } from "./address.js";
 import { MAX_OWED } from "./audit.js";
 import { type Call, error_response, make_dispatcher } from "./calls.js";
-import { uptime_ms } from "./clock.js";
 import type { Config } from "./config.js";
 import { Connection, type ConnectionEvents, type Exchange } from "./connection.js";
 import { type Element, type Message, read_message, TOO_LONG } from "./envelope.js";

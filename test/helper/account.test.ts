@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import * as fc from "fast-check";
 import { type Account, Accounts, count_socket, take_tokens } from "../../helper/account.js";
-import { uptime_ms } from "../../helper/clock.js";
+import { uptime_ms } from "../../shared/clock.js";
 import { LIMITS } from "../../shared/protocol.js";
 
 const limits = { ...LIMITS, requestsPerSecond: 10, requestBurst: 5 };
