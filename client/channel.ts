@@ -121,13 +121,13 @@ export class Channel {
     );
   }
 
-  /** The lines that are whole now; undefined if one is too long. */
+  /** The lines that are whole now; undefined if one is none. */
   #put_together(got: number): string[] | undefined {
     const lines: string[] = [];
-    this.#reader.push(this.#chunk.subarray(0, got));
+    this.#reader.push(this.#chunk, got);
     for (let line = this.#reader.next(); line !== undefined; line = this.#reader.next()) {
-      if (line === "too long") return undefined;
-      lines.push(line.toString());
+      if (typeof line !== "string") return undefined;
+      lines.push(line);
     }
     this.#reader.keep();
     return lines;

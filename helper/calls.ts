@@ -17,7 +17,7 @@ import { ERRORS, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOU
 import { describe } from "../shared/validate.js";
 import type { Account } from "./account.js";
 import type { AuditRecord, Fate } from "./audit.js";
-import { type Element, type Id, type Request, TOO_LONG } from "./envelope.js";
+import { type Element, type Id, LONG_LINE, type Request } from "./envelope.js";
 import type { Lease } from "./lease.js";
 import type { Peer } from "./policy.js";
 
@@ -83,6 +83,8 @@ export interface Services {
   readonly admit: (call: Call) => void;
   /** Resolves when sockets of leases that have ended are closed everywhere; undefined: they are. */
   readonly settled: () => Promise<void> | undefined;
+  /** Takes the record of a call that has ended. */
+  readonly on_end: (call: Call) => void;
 }
 
 /** Makes the function that answers one element of a message: at once, or by a promise that never rejects. */
@@ -92,6 +94,7 @@ export function make_dispatcher({
   next_seq,
   admit,
   settled,
+  on_end,
 }: Services): (element: Element, call: Call) => Promise<void> | void {
   const methods = new Map<string, (params: unknown, call: Call) => object>();
   for (const name of Object.keys(handlers) as MethodName[]) {
@@ -134,7 +137,7 @@ export function make_dispatcher({
     try {
       if ("fault" in element) {
         record.id = element.id;
-        if (element !== TOO_LONG.elements[0]) admit(call); // the connection ends with that
+        if (element !== LONG_LINE.elements[0]) admit(call); // the connection ends with that
         return element.fault;
       }
       const { request } = element;
@@ -150,19 +153,21 @@ export function make_dispatcher({
     }
   }
 
+  function finish(element: Element, call: Call, started: number, error: unknown): void {
+    if (error !== undefined) {
+      refuse(call, expected(error, call));
+      if ("request" in element && element.request.id === undefined) call.response = undefined;
+    }
+    call.record.durationUs = Math.round((uptime_ms() - started) * 1000);
+    on_end(call);
+  }
+
   return (element, call) => {
     const started = uptime_ms();
-    const finish = (error: unknown) => {
-      if (error !== undefined) {
-        refuse(call, expected(error, call));
-        if ("request" in element && element.request.id === undefined) call.response = undefined;
-      }
-      call.record.durationUs = Math.round((uptime_ms() - started) * 1000);
-    };
     const error = attempt(element, call);
     const closed = settled();
-    if (closed === undefined) return finish(error);
+    if (closed === undefined) return finish(element, call, started, error);
     const taken = error instanceof LowportError && error.data.code === "EADDRINUSE";
-    return closed.then(() => finish(taken ? attempt(element, call) : error));
+    return closed.then(() => finish(element, call, started, taken ? attempt(element, call) : error));
   };
 }

@@ -11,7 +11,7 @@ import type { Limits } from "../shared/protocol.js";
 import { describe, type Validate } from "../shared/validate.js";
 import { make_policy, type Policy, type Rule } from "./policy.js";
 import { find_group, find_user, type User } from "./posix.js";
-import { read_groups, read_rule, read_users } from "./rules.js";
+import { read_ids, read_rule } from "./rules.js";
 import { read_trusted } from "./trusted-path.js";
 
 export interface Config {
@@ -117,15 +117,13 @@ export function load_config(file: string): Config {
   const { users, groups } = main.operators;
   // A host need not have the group that is only the default.
   const present = groups.filter((name) => name !== "adm" || find_group(name) !== undefined);
-  const operators = {
-    uids: read_users(users, "/operators/users", note),
-    gids: read_groups(present, "/operators/groups", note),
-  };
+  const uids = read_ids("user", users, "/operators/users", note);
+  const gids = read_ids("group", present, "/operators/groups", note);
   if (user === undefined || group === undefined || faults.length > 0) throw new ConfigFault(faults);
   return {
     socket: { path: main.socket.path, gid: group.gid, mode: Number.parseInt(main.socket.mode, 8) },
     user,
-    operators,
+    operators: { uids, gids },
     audit: main.audit,
     limits: main.limits,
     policy: make_policy(rules),

@@ -6,7 +6,7 @@
 import { closeSync } from "node:fs";
 import { uptime_ms } from "../shared/clock.js";
 import { refusal } from "../shared/errors.js";
-import { LineReader } from "../shared/framing.js";
+import { type Line, LineReader, TOO_LONG } from "../shared/framing.js";
 import { errno_name, MAX_FDS, native } from "../shared/native.js";
 import { HANG_UP, READABLE, unwatch, WRITABLE, watch } from "../shared/poll.js";
 import { LINE_TIMEOUT_MS } from "../shared/protocol.js";
@@ -17,6 +17,7 @@ import type { Peer } from "./policy.js";
 
 /** A message of the peer's and what is answered to it. */
 export interface Exchange {
+  readonly connection: Connection;
   readonly batch: boolean;
   readonly calls: readonly Call[];
   /** True as soon as it is recorded and may be answered. */
@@ -24,8 +25,8 @@ export interface Exchange {
 }
 
 export interface ConnectionEvents {
-  /** A line has come, or one that is too long. */
-  on_line(connection: Connection, line: Buffer | "too long"): void;
+  /** A line of so many bytes has come. */
+  on_line(connection: Connection, line: Line, bytes: number): void;
   on_close(connection: Connection, reason: string): void;
   /** All replies have left. */
   on_idle(): void;
@@ -80,27 +81,21 @@ export class Connection implements Caller {
     this.#update_mask();
   }
 
-  get closed(): boolean {
-    return this.#closed;
-  }
-
   get idle(): boolean {
     return this.#exchanges.length === 0 && this.#rest === undefined;
   }
 
   readonly #on_ready = (mask: number): void => {
     if ((mask & WRITABLE) !== 0) this.flush();
-    if (this.#closed) return;
-    if (this.#reading) this.read();
-    else if ((mask & HANG_UP) !== 0) this.close("the peer closed it");
+    if (!this.read() && (mask & HANG_UP) !== 0) this.close("the peer closed it");
   };
 
   get #reading(): boolean {
-    return this.#ended === undefined && !this.#more && !this.#full;
+    return !this.#closed && this.#ended === undefined && !this.#more && !this.#full;
   }
 
   get #full(): boolean {
-    return this.#in_flight >= this.#events.in_flight_limit();
+    return this.#in_flight > 0 && this.#in_flight >= this.#events.in_flight_limit();
   }
 
   #update_mask(): void {
@@ -111,18 +106,20 @@ export class Connection implements Caller {
     watch(this.fd, mask, this.#on_ready);
   }
 
-  /** Reads once, if it is time to, and takes the lines that came. */
-  read(): void {
-    if (!this.#reading) return;
+  /** Reads once, if it is time to, and takes the lines that came. @returns whether it was time */
+  read(): boolean {
+    if (!this.#reading) return false;
     const got = native().receive(this.fd, chunk);
     if (got > 0) {
-      this.#reader.push(chunk.subarray(0, got));
+      this.#reader.push(chunk, got);
       this.take_lines();
       this.#reader.keep();
-    } else if (got === 0) {
-      this.#end("the peer closed it");
-    } else if (errno_name(got) !== "EAGAIN") this.close(`the peer is gone (${errno_name(got)})`);
+      return true;
+    }
+    if (got === 0) this.#end("the peer closed it");
+    else if (errno_name(got) !== "EAGAIN") this.close(`the peer is gone (${errno_name(got)})`);
     this.#update_mask();
+    return true;
   }
 
   /** Takes lines that have come, until as many requests are under way as may be. */
@@ -131,12 +128,12 @@ export class Connection implements Caller {
     let taken = false;
     while (!this.#closed && this.#ended === undefined) {
       this.#more = this.#full || this.#pause > 0;
-      if (this.#more) break;
+      if (this.#more || this.#reader.waiting === 0) break;
       const line = this.#reader.next();
       if (line === undefined) break;
       taken = true;
-      this.#events.on_line(this, line);
-      if (line === "too long") this.#end("a line was too long");
+      this.#events.on_line(this, line, this.#reader.taken);
+      if (line === TOO_LONG) this.#end("a line was too long");
     }
     if (this.#closed) return;
     if (this.#more && !this.#full) this.#take_later(this.#pause);
@@ -153,7 +150,7 @@ export class Connection implements Caller {
   /** A line that has begun must end in time; the clock starts at its first byte, and stands while we do not read. */
   #watch_line(fresh: boolean): void {
     const unfinished = this.#reader.waiting > 0 && !this.#more && this.#ended === undefined;
-    if (fresh || !unfinished) {
+    if (this.#line_timer !== undefined && (fresh || !unfinished)) {
       clearTimeout(this.#line_timer);
       this.#line_timer = undefined;
     }
@@ -192,8 +189,10 @@ export class Connection implements Caller {
       }
     }
     if (this.#closed) return;
-    if (this.idle && this.#ended !== undefined) return this.close(this.#ended);
-    if (this.idle) this.#events.on_idle();
+    if (this.idle) {
+      if (this.#ended !== undefined) return this.close(this.#ended);
+      this.#events.on_idle();
+    }
     if (this.#more && !this.#full) this.#take_later(this.#pause);
     this.#update_mask();
   }

@@ -18,7 +18,6 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname } from "node:path";
-import { errno_of } from "../shared/errors.js";
 import { errno_name, native } from "../shared/native.js";
 import { distrust } from "./trusted-path.js";
 
@@ -85,14 +84,9 @@ function take_lock(path: string): void {
 
 /** What stands at the path: nothing, or a socket that nobody listens on. Anything else is refused and left as it is. */
 function refuse_what_is_not_stale(path: string): void {
-  let is_socket: boolean;
-  try {
-    is_socket = lstatSync(path).isSocket();
-  } catch (error) {
-    if (errno_of(error) === "ENOENT") return;
-    throw error;
-  }
-  if (!is_socket) throw new Error("is there already and is no socket; move it away");
+  const stats = lstatSync(path, { throwIfNoEntry: false });
+  if (stats === undefined) return;
+  if (!stats.isSocket()) throw new Error("is there already and is no socket; move it away");
   const fd = native().openUnix(path, 0);
   if (fd >= 0) closeSync(fd);
   if (fd < 0 && errno_name(fd) === "ECONNREFUSED") return;

@@ -2,8 +2,8 @@
  * JSON-RPC 2.0's outer form, checked before anything else is done with a message: what comes after it relies on a request that is
  * an object, with a valid id or none, in a batch that has an end.
  */
-import { isUtf8 } from "node:buffer";
 import { LowportError, message_of } from "../shared/errors.js";
+import { type Line, NOT_UTF8, TOO_LONG } from "../shared/framing.js";
 import { INVALID_REQUEST, MAX_BATCH, MAX_ID_LENGTH, MAX_LINE_BYTES, PARSE_ERROR } from "../shared/protocol.js";
 
 export type Id = string | number;
@@ -57,14 +57,15 @@ function read_element(value: unknown): Element {
 const one = (fault: LowportError): Message => ({ batch: false, elements: [{ fault, id: undefined }] });
 
 /** What is answered to a line that is too long. */
-export const TOO_LONG = one(invalid(`a line has at most ${MAX_LINE_BYTES} bytes; the connection is closed`));
+export const LONG_LINE = one(invalid(`a line has at most ${MAX_LINE_BYTES} bytes; the connection is closed`));
 
-/** A line without its newline as a message. Never throws: what is wrong becomes its element. */
-export function read_message(line: Buffer): Message {
-  if (!isUtf8(line)) return one(new LowportError(PARSE_ERROR, { reason: "the line is not UTF-8; send UTF-8" }));
+/** A line as a message. Never throws: what is wrong becomes its element. */
+export function read_message(line: Line): Message {
+  if (line === TOO_LONG) return LONG_LINE;
+  if (line === NOT_UTF8) return one(new LowportError(PARSE_ERROR, { reason: "the line is not UTF-8; send UTF-8" }));
   let value: unknown;
   try {
-    value = JSON.parse(line.toString());
+    value = JSON.parse(line);
   } catch (error) {
     return one(
       new LowportError(PARSE_ERROR, {

@@ -22,11 +22,7 @@ export function leave_stderr(): void {
 
 export function open_log(): Log {
   return pino(
-    {
-      base: null,
-      timestamp: () => `,"time":"${timestamp()}"`,
-      formatters: { level: (label) => ({ level: label }) },
-    },
+    { base: null, timestamp: () => `,"time":"${timestamp()}"`, formatters: { level: (label) => ({ level: label }) } },
     {
       write(line: string) {
         try {

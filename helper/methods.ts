@@ -129,9 +129,12 @@ export function make_handlers(world: World): Handlers {
         require_quota(world.config, caller, rule);
         if (also !== rule) require_quota(world.config, caller, also);
       };
-      const options = { backlog, reusePort, share, hold, label };
-      const who = { peer, account, rule: rule.name, also: also.name, holder: caller, check_quota };
-      const { lease, resumed, undo } = leases.grant(Object.assign(wanted, options, who)); // `{ ...wanted, ... }` is slow
+      const { protocol, address, port, ipv6Only } = wanted;
+      // biome-ignore format: one literal, because `{ ...wanted, ... }` is slow
+      const { lease, resumed, undo } = leases.grant({
+        protocol, address, port, ipv6Only, backlog, reusePort, share, hold, label,
+        peer, account, rule: rule.name, also: also.name, holder: caller, check_quota,
+      });
       call.lease = lease;
       call.undo = undo;
       record.lease = lease.id;

@@ -43,24 +43,13 @@ function read_ports(entries: readonly (number | string)[], note: Note): [number,
   });
 }
 
-/** User names or numbers as uids; an unknown name is noted. */
-export function read_users(entries: readonly Principal[], pointer: string, note: Note): Set<number> {
+/** Names or numbers of users or groups as their ids; an unknown name is noted. */
+export function read_ids(what: "user" | "group", entries: readonly Principal[], pointer: string, note: Note): Set<number> {
   return new Set(
     entries.flatMap((entry, i) => {
-      const uid = as_id(entry) ?? find_user(entry)?.uid;
-      if (uid === undefined) note(`${pointer}/${i}`, `there is no user "${entry}"`);
-      return uid ?? [];
-    }),
-  );
-}
-
-/** Group names or numbers as gids; an unknown name is noted. */
-export function read_groups(entries: readonly Principal[], pointer: string, note: Note): Set<number> {
-  return new Set(
-    entries.flatMap((entry, i) => {
-      const gid = as_id(entry) ?? find_group(entry)?.gid;
-      if (gid === undefined) note(`${pointer}/${i}`, `there is no group "${entry}"`);
-      return gid ?? [];
+      const id = as_id(entry) ?? (what === "user" ? find_user(entry)?.uid : find_group(entry)?.gid);
+      if (id === undefined) note(`${pointer}/${i}`, `there is no ${what} "${entry}"`);
+      return id ?? [];
     }),
   );
 }
@@ -71,8 +60,8 @@ export function read_rule(entry: RuleEntry, note: Note): Rule {
   if (entry.ports.length === 0) note("/ports", "is empty; name a port");
   return {
     name: entry.name,
-    uids: read_users(entry.users, "/users", note),
-    gids: read_groups(entry.groups, "/groups", note),
+    uids: read_ids("user", entry.users, "/users", note),
+    gids: read_ids("group", entry.groups, "/groups", note),
     protocols: new Set(entry.protocols),
     addresses: read_addresses(entry.addresses, note),
     ports: read_ports(entry.ports, note),

@@ -4,16 +4,17 @@ import { constants } from "node:os";
 import type { Logger } from "pino";
 import { uptime_ms } from "../shared/clock.js";
 import { type LowportError, message_of, refusal } from "../shared/errors.js";
+import type { Line } from "../shared/framing.js";
 import { errno_name, native } from "../shared/native.js";
 import { is_alone, READABLE, unwatch, watch } from "../shared/poll.js";
-import { type Limits, MAX_LINE_BYTES } from "../shared/protocol.js";
+import type { Limits } from "../shared/protocol.js";
 import { type Account, Accounts, take_tokens } from "./account.js";
 import { describe_socket } from "./address.js";
 import { MAX_OWED } from "./audit.js";
 import { type Call, error_response, make_dispatcher } from "./calls.js";
 import type { Config } from "./config.js";
 import { Connection, type ConnectionEvents, type Exchange } from "./connection.js";
-import { type Element, type Message, read_message, TOO_LONG } from "./envelope.js";
+import { type Element, type Message, read_message } from "./envelope.js";
 import type { Kept, LeaseStore } from "./lease-store.js";
 import { LeaseTable } from "./leases.js";
 import { is_operator, make_handlers, type World } from "./methods.js";
@@ -74,7 +75,8 @@ export class Server implements ConnectionEvents {
     };
     const handlers = make_handlers(this.#world);
     const [admit, next_seq] = [(call: Call) => this.#admit(call), () => audit.nextSeq];
-    this.#dispatch = make_dispatcher({ handlers, log, next_seq, admit, settled: () => store?.settled() });
+    const on_end = (call: Call) => this.#turn.record_call(call);
+    this.#dispatch = make_dispatcher({ handlers, log, next_seq, admit, settled: () => store?.settled(), on_end });
   }
 
   /** @param kept leases of the helper before, to be held for their owners */
@@ -178,37 +180,35 @@ export class Server implements ConnectionEvents {
     this.#accept_again();
   }
 
-  on_line(connection: Connection, line: Buffer | "too long"): void {
-    const { batch, elements } = line === "too long" ? TOO_LONG : read_message(line);
-    const { peer, number: conn } = connection;
+  on_line(connection: Connection, line: Line, bytes: number): void {
+    const { batch, elements } = read_message(line);
+    const { peer, number: conn, running } = connection;
     const calls = elements.map((): Call => ({ caller: connection, record: { event: "call", peer, conn }, response: undefined }));
-    const exchange: Exchange = { batch, calls, ready: false };
-    const bytes = line === "too long" ? MAX_LINE_BYTES : line.length;
+    const exchange: Exchange = { connection, batch, calls, ready: false };
     if (bytes > BYTES_A_TOKEN) take_tokens(connection.account, this.#world.config.limits, Math.floor(bytes / BYTES_A_TOKEN));
     connection.add(exchange);
     this.#turn.begin();
-    const run = () => this.#run(elements, connection, exchange);
-    connection.running = connection.running === undefined ? run() : connection.running.then(run);
+    connection.running = running ? this.#run_after(running, elements, exchange) : this.#run(elements, exchange);
+  }
+
+  #run_after(before: Promise<void>, elements: Message["elements"], exchange: Exchange, from = 0): Promise<void> {
+    return before.then(() => this.#run(elements, exchange, from));
   }
 
   /** Runs the elements of a message one after the other. @returns a promise if one of them has to wait, which never rejects */
-  #run(elements: Message["elements"], connection: Connection, exchange: Exchange, from = 0): Promise<void> | undefined {
+  #run(elements: Message["elements"], exchange: Exchange, from = 0): Promise<void> | undefined {
     for (let i = from; i < elements.length; i++) {
       const call = exchange.calls[i] as Call;
       const waits = this.#dispatch(elements[i] as Element, call);
-      if (waits !== undefined)
-        return waits.then(() => {
-          this.#turn.record_call(call);
-          return this.#run(elements, connection, exchange, i + 1);
-        });
-      this.#turn.record_call(call);
+      if (waits !== undefined) return this.#run_after(waits, elements, exchange, i + 1);
     }
-    this.#turn.end(connection, exchange);
+    this.#turn.end(exchange);
     return undefined;
   }
 
   #admit({ caller }: Call): void {
-    if (this.#stopping || (caller as Connection).closed) throw refusal("ESHUTDOWN", "the helper is stopping; connect again");
+    if (this.#stopping || !this.#connections.has(caller as Connection))
+      throw refusal("ESHUTDOWN", "the helper is stopping; connect again");
     const retryAfterMs = take_tokens(caller.account, this.#world.config.limits);
     if (retryAfterMs > 0)
       throw refusal("EAGAIN", `uid ${caller.account.uid} asks too often; wait ${retryAfterMs} ms`, { retryAfterMs });

@@ -6,7 +6,7 @@ import type { Logger } from "pino";
 import { type LowportError, refusal } from "../shared/errors.js";
 import type { AuditLog, AuditRecord, Failure } from "./audit.js";
 import { type Call, error_response } from "./calls.js";
-import type { Connection, Exchange } from "./connection.js";
+import type { Exchange } from "./connection.js";
 
 /** Milliseconds until records that are owed are tried again. */
 const RETRY_MS = 1000;
@@ -18,7 +18,7 @@ export class Turn {
   readonly #audit: Recorder;
   readonly #log: Logger;
   readonly #on_answered: () => void;
-  #answered: { connection: Connection; exchange: Exchange }[] = [];
+  #answered: Exchange[] = [];
   #unanswered = 0;
   #planned = false;
   #failing = false;
@@ -42,8 +42,8 @@ export class Turn {
   }
 
   /** An exchange has ended: all its calls have a response and a record. */
-  end(connection: Connection, exchange: Exchange): void {
-    this.#answered.push({ connection, exchange });
+  end(exchange: Exchange): void {
+    this.#answered.push(exchange);
     this.#commit_soon();
   }
 
@@ -75,28 +75,27 @@ export class Turn {
   #commit_soon(): void {
     if (this.#planned) return;
     this.#planned = true;
-    void Promise.resolve().then(() => {
-      this.#planned = false;
-      return this.#commit();
-    });
+    void Promise.resolve().then(this.#commit);
   }
 
-  #commit(): void {
+  readonly #commit = (): void => {
+    this.#planned = false;
     const answered = this.#answered;
     this.#answered = [];
     const something = this.#audit.owed > 0;
     this.#audit.commit((failed) => {
       if (something) this.#note_failure(failed?.error);
-      for (const { exchange } of answered.toReversed()) this.#finish(exchange, failed);
+      for (let i = answered.length - 1; i >= 0; i--) this.#finish(answered[i] as Exchange, failed);
       for (const { connection } of answered) connection.flush();
       this.#unanswered -= answered.length;
       this.#on_answered();
     });
-  }
+  };
 
   /** Lets an exchange be answered; what could not be recorded is taken back and refused. */
   #finish(exchange: Exchange, failed: Failure | undefined): void {
-    for (const call of exchange.calls.toReversed()) {
+    for (let i = exchange.calls.length - 1; i >= 0; i--) {
+      const call = exchange.calls[i] as Call;
       const unsynced = failed?.written === true ? failed.error : undefined;
       const why = call.lost ?? (call.recorded === true ? unsynced : new Error("it is not recorded"));
       if (why === undefined) continue;

@@ -1,13 +1,23 @@
 /**
- * Lines out of a byte stream (newline-delimited JSON). Holds at most one line and one chunk, so a peer can make it keep
+ * Lines out of a byte stream (newline-delimited JSON, UTF-8). Holds at most one line and one chunk, so a peer can make it keep
  * MAX_LINE_BYTES plus what one read brings and no more.
  */
+import { isUtf8 } from "node:buffer";
 import { MAX_LINE_BYTES } from "./protocol.js";
 
 const NEWLINE = 10;
 const NOTHING = Buffer.alloc(0);
+/** What stands in a decoded text where its bytes were no UTF-8, or where it stood before. */
+const REPLACEMENT = "\ufffd";
+
+/** In place of a line: it has more bytes than it may, or they are no UTF-8. */
+export const TOO_LONG = Symbol("too long");
+export const NOT_UTF8 = Symbol("not UTF-8");
+export type Line = string | typeof TOO_LONG | typeof NOT_UTF8;
 
 export class LineReader {
+  /** Bytes of the line that was taken last. */
+  taken = 0;
   /** What waits is #store from #start to #end; up to #searched it is known to have no newline. */
   #store: Buffer = NOTHING;
   #start = 0;
@@ -26,50 +36,59 @@ export class LineReader {
     return this.#end - this.#start;
   }
 
-  /** Takes what one read brought. The memory stays the caller's: call `keep` before it is used again. */
-  push(chunk: Buffer): void {
+  /** Takes what one read brought: the first bytes of `chunk`. The memory stays the caller's: call `keep` before it is used again. */
+  push(chunk: Buffer, length: number): void {
     const { waiting } = this;
     if (waiting === 0) {
-      this.#hold(chunk, chunk.length);
-      this.#borrowed = true;
+      this.#hold(chunk, length, 0, true);
       return;
     }
-    const wanted = waiting + chunk.length;
-    if (this.#borrowed || this.#end + chunk.length > this.#store.length) {
+    if (this.#borrowed || this.#end + length > this.#store.length) {
       // Twice as much as is needed, so that a long line in small pieces is not copied again for each of them.
-      const grown = Buffer.allocUnsafeSlow(2 * wanted);
+      const grown = Buffer.allocUnsafeSlow(2 * (waiting + length));
       this.#store.copy(grown, 0, this.#start, this.#end);
-      this.#hold(grown, waiting, this.#searched - this.#start);
+      this.#hold(grown, waiting, this.#searched - this.#start, false);
     }
-    this.#end += chunk.copy(this.#store, this.#end);
+    this.#end += chunk.copy(this.#store, this.#end, 0, length);
   }
 
-  #hold(store: Buffer, end: number, searched = 0): void {
+  #hold(store: Buffer, end: number, searched: number, borrowed: boolean): void {
     this.#store = store;
     this.#start = 0;
     this.#end = end;
     this.#searched = searched;
-    this.#borrowed = false;
+    this.#borrowed = borrowed;
   }
 
-  /** The next whole line without its newline, valid until `push` or `keep`; undefined if there is none yet; "too long". */
-  next(): Buffer | "too long" | undefined {
-    const newline = this.#searched < this.#end ? this.#store.subarray(0, this.#end).indexOf(NEWLINE, this.#searched) : -1;
+  /** The next line without its newline; undefined if there is none yet. */
+  next(): Line | undefined {
+    const newline = this.#find_newline();
     const end = newline < 0 ? this.#end : newline;
-    if (end - this.#start > this.#max) return "too long";
+    const start = this.#start;
+    this.taken = end - start;
+    if (this.taken > this.#max) return TOO_LONG;
     this.#searched = end;
     if (newline < 0) return undefined;
-    const line = this.#store.subarray(this.#start, end);
     this.#start = this.#searched = end + 1;
-    return line;
+    const line = this.#store.toString("utf8", start, end);
+    return line.includes(REPLACEMENT) && !isUtf8(this.#store.subarray(start, end)) ? NOT_UTF8 : line;
+  }
+
+  #find_newline(): number {
+    if (this.#searched === this.#end) return -1;
+    // What waits mostly ends with one, and then nothing beyond it is searched.
+    const whole = this.#store[this.#end - 1] === NEWLINE;
+    // Not Buffer's own indexOf, which is made for all that one may look for and takes longer.
+    return Uint8Array.prototype.indexOf.call(whole ? this.#store : this.#store.subarray(0, this.#end), NEWLINE, this.#searched);
   }
 
   /** Copies what waits out of the caller's memory, and lets go of memory that is not needed. */
   keep(): void {
-    if (this.waiting === 0) this.#hold(NOTHING, 0);
-    else if (this.#borrowed) {
+    if (this.waiting === 0) {
+      if (!this.#borrowed) this.#hold(NOTHING, 0, 0, true);
+    } else if (this.#borrowed) {
       const rest = Buffer.from(this.#store.subarray(this.#start, this.#end));
-      this.#hold(rest, rest.length, this.#searched - this.#start);
+      this.#hold(rest, rest.length, this.#searched - this.#start, false);
     }
   }
 }

@@ -52,12 +52,12 @@ export function read_message<T>(fd: number, most: number): Promise<[message: T, 
       if (got < 0 && errno_name(got) === "EAGAIN") return;
       if (got <= 0) return stop("the supervisor could not be started, or was killed");
       fds.push(...received.subarray(1, 1 + (received[0] as number)));
-      reader.push(chunk.subarray(0, got));
+      reader.push(chunk, got);
       const line = reader.next();
       if (line === undefined) return reader.keep();
-      if (line === "too long" || fds.length > most) return stop("the supervisor said what makes no sense");
+      if (typeof line !== "string" || fds.length > most) return stop("the supervisor said what makes no sense");
       unwatch(fd);
-      resolve([JSON.parse(line.toString()) as T, fds]);
+      resolve([JSON.parse(line) as T, fds]);
     });
   });
 }

@@ -6,10 +6,10 @@
 #include <string.h>
 
 static bool get_string(napi_env env, napi_value value, char *out, size_t size) {
-    size_t length = 0;
-    /* Asked for its length first: a copy would be cut short in silence, and a NUL would hide what follows it. */
-    return napi_get_value_string_utf8(env, value, NULL, 0, &length) == napi_ok && length < size &&
-           napi_get_value_string_utf8(env, value, out, size, NULL) == napi_ok && strlen(out) == length;
+    size_t length = 0, whole = 0;
+    /* A copy that comes near its room may have been cut short in silence; a NUL would hide what follows it. */
+    return napi_get_value_string_utf8(env, value, out, size, &length) == napi_ok && strlen(out) == length &&
+           (length + 4 < size || (napi_get_value_string_utf8(env, value, NULL, 0, &whole) == napi_ok && whole == length));
 }
 
 static bool get_view(napi_env env, napi_value value, napi_typedarray_type wanted, void **data, size_t *length) {

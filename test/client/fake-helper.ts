@@ -32,9 +32,9 @@ export class Guest {
       const got = native().receive(fd, chunk);
       if (got < 0 && errno_name(got) === "EAGAIN") return;
       if (got <= 0) return this.close();
-      reader.push(chunk.subarray(0, got));
+      reader.push(chunk, got);
       for (let line = reader.next(); line !== undefined; line = reader.next()) {
-        const request = JSON.parse(line.toString()) as Request;
+        const request = JSON.parse(String(line)) as Request;
         this.requests.push(request);
         if (this.#open) on_request(this, request);
       }

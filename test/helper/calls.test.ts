@@ -22,11 +22,12 @@ const names = Object.keys(METHODS) as MethodName[];
 const handlers = Object.fromEntries(
   names.map((name) => [name, (params: unknown, call: Call) => work(params, call)]),
 ) as unknown as Handlers;
+const ended: Call[] = [];
 const services = { log, next_seq: () => NEXT_SEQ, admit: (call: Call) => admit(call), settled: () => settled() };
-const dispatch = make_dispatcher({ handlers, ...services });
+const dispatch = make_dispatcher({ handlers, ...services, on_end: (call) => ended.push(call) });
 
 beforeEach(() => {
-  logged.length = 0;
+  logged.length = ended.length = 0;
   admit = () => undefined;
   settled = () => undefined;
   work = () => ({ fine: true });
@@ -36,9 +37,10 @@ async function call_with(element: Element): Promise<Call> {
   const caller = { number: 1, peer: peer(1), account: new Accounts().of(1, LIMITS) };
   const call: Call = { caller, record: { event: "call" }, response: undefined };
   await dispatch(element, call);
+  assert.equal(ended.filter((one) => one === call).length, 1, "each call ends once");
   return call;
 }
-const call_of = (text: string) => call_with(read_message(Buffer.from(text)).elements[0] as Element);
+const call_of = (text: string) => call_with(read_message(text).elements[0] as Element);
 const ask = (method: string, params?: object, id: string | number = 7) =>
   call_of(JSON.stringify({ jsonrpc: "2.0", method, params, id }));
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { decide, make_policy } from "../../helper/policy.js";
-import { read_groups, read_rule, read_users } from "../../helper/rules.js";
+import { read_ids, read_rule } from "../../helper/rules.js";
 import type { RuleEntry } from "../../shared/config-schema.js";
 import { peer, rule_entry } from "../fixtures.js";
 
@@ -37,8 +37,8 @@ for (const [over, ...expected] of [
 
 test("names and numbers become ids", () => {
   const note = (pointer: string, message: string) => assert.fail(`${pointer} ${message}`);
-  assert.deepEqual([...read_users(["root", 33, "34", 4_000_000_000], "", note)], [0, 33, 34, 4_000_000_000]);
-  assert.deepEqual([...read_groups(["root", 33], "", note)], [0, 33]);
+  assert.deepEqual([...read_ids("user", ["root", 33, "34", 4_000_000_000], "", note)], [0, 33, 34, 4_000_000_000]);
+  assert.deepEqual([...read_ids("group", ["root", 33], "", note)], [0, 33]);
 });
 
 test("a wildcard is covered by *, by itself and by /0 alone", () => {

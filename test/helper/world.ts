@@ -59,8 +59,8 @@ export class TestPeer {
   async line(): Promise<unknown> {
     for (;;) {
       const line = this.#reader.next();
-      if (line === "too long") throw new Error(line);
-      if (line !== undefined) return JSON.parse(line.toString()) as unknown;
+      if (typeof line === "symbol") throw new Error(String(line));
+      if (line !== undefined) return JSON.parse(line) as unknown;
       this.#reader.keep();
       await new Promise<void>((resolve) => watch(this.fd, READABLE, () => resolve()));
       unwatch(this.fd);
@@ -68,7 +68,7 @@ export class TestPeer {
       const got = own_addon().receiveWithFds(this.fd, this.#bytes, fds);
       if (got <= 0) return "closed";
       this.fds.push(...fds.subarray(1, 1 + (fds[0] as number)));
-      this.#reader.push(this.#bytes.subarray(0, got));
+      this.#reader.push(this.#bytes, got);
     }
   }
 
