@@ -90,17 +90,17 @@ export class Connection implements Caller {
     if (!this.read() && (mask & HANG_UP) !== 0) this.close("the peer closed it");
   };
 
-  get #reading(): boolean {
-    return !this.#closed && this.#ended === undefined && !this.#more && !this.#full;
+  #reading(): boolean {
+    return !this.#closed && this.#ended === undefined && !this.#more && !this.#full();
   }
 
-  get #full(): boolean {
+  #full(): boolean {
     return this.#in_flight > 0 && this.#in_flight >= this.#events.in_flight_limit();
   }
 
   #update_mask(): void {
     if (this.#closed) return;
-    const mask = (this.#reading ? READABLE : 0) | (this.#send_waits === "for room" ? WRITABLE : 0);
+    const mask = (this.#reading() ? READABLE : 0) | (this.#send_waits === "for room" ? WRITABLE : 0);
     if (mask === this.#mask) return;
     this.#mask = mask;
     watch(this.fd, mask, this.#on_ready);
@@ -108,7 +108,7 @@ export class Connection implements Caller {
 
   /** Reads once, if it is time to, and takes the lines that came. @returns whether it was time */
   read(): boolean {
-    if (!this.#reading) return false;
+    if (!this.#reading()) return false;
     const got = native().receive(this.fd, chunk);
     if (got > 0) {
       this.#reader.push(chunk, got);
@@ -127,7 +127,7 @@ export class Connection implements Caller {
     this.#more = false;
     let taken = false;
     while (!this.#closed && this.#ended === undefined) {
-      this.#more = this.#full || this.#pause > 0;
+      this.#more = this.#full() || this.#pause() > 0;
       if (this.#more || this.#reader.waiting === 0) break;
       const line = this.#reader.next();
       if (line === undefined) break;
@@ -136,7 +136,7 @@ export class Connection implements Caller {
       if (line === TOO_LONG) this.#end("a line was too long");
     }
     if (this.#closed) return;
-    if (this.#more && !this.#full) this.#take_later(this.#pause);
+    if (this.#more && !this.#full()) this.#take_later(this.#pause());
     this.#watch_line(taken);
     this.#update_mask();
   }
@@ -162,7 +162,7 @@ export class Connection implements Caller {
   }
 
   /** Milliseconds for which nothing is taken, because the user has used up its rate. */
-  get #pause(): number {
+  #pause(): number {
     return this.account.pausedUntil && this.account.pausedUntil - uptime_ms();
   }
 
@@ -193,7 +193,7 @@ export class Connection implements Caller {
       if (this.#ended !== undefined) return this.close(this.#ended);
       this.#events.on_idle();
     }
-    if (this.#more && !this.#full) this.#take_later(this.#pause);
+    if (this.#more && !this.#full()) this.#take_later(this.#pause());
     this.#update_mask();
   }
 
