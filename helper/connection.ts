@@ -72,13 +72,13 @@ export class Connection implements Caller {
   #ended: string | undefined;
   #closed = false;
 
+  /** Nothing of it is watched before its first `read`. */
   constructor(fd: number, number: number, peer: Peer, account: Account, events: ConnectionEvents) {
     this.fd = fd;
     this.number = number;
     this.peer = peer;
     this.account = account;
     this.#events = events;
-    this.#update_mask();
   }
 
   get idle(): boolean {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { REPOSITORY, USERS } from "../../e2e/box.js";
 import { as_user } from "../../e2e/client-app.js";
 import type { Comparison, Contender } from "../compare.js";
-import { start_lowport } from "../daemons.js";
+import { start_lowport, start_reference } from "../daemons.js";
 import { CPU, has, pinned, version_of } from "../machine.js";
 import { Answering, type Context, Ends, node } from "./beside.js";
 
@@ -24,6 +24,8 @@ export async function each_listen({ quick }: Context): Promise<Comparison> {
   const ends = new Ends();
   const alice = as_user(USERS.alice);
   await start_lowport(ends, "lowport");
+  const c = await start_reference(ends, "C with the same record");
+  const by_c = ["env", `LOWPORT_SOCKET=${c.socket}`];
   const contender = async (name: string, count: number, ...command: string[]): Promise<Contender> => {
     const program = new Answering(ends, pinned(CPU, ...command));
     await program.figure(WARM_UP * count);
@@ -39,6 +41,7 @@ export async function each_listen({ quick }: Context): Promise<Comparison> {
     await contender("root listen", many, ...app("direct")),
     await contender("lowport", many, ...alice, ...app("lowport")),
     await contender("lowport, the request alone", many, ...alice, ...app("bind")),
+    await contender("lowport, by a helper in C", many, ...alice, ...by_c, ...app("lowport")),
     await contender("lowport, register", many, ...alice, ...app("register", "--import", register)),
   ];
   const why = prepare_authbind();
@@ -46,7 +49,7 @@ export async function each_listen({ quick }: Context): Promise<Comparison> {
     contenders.push(await contender("authbind", quick ? 30 : 100, ...alice, "authbind", "--deep", ...app("direct")));
   return {
     title: "A listen in a running Node",
-    how: `from server.listen(${PORT}) until "listening"; closing is not part of it; program and helper on one processor; authbind ${version_of("authbind")}`,
+    how: `from server.listen(${PORT}) until "listening"; closing is not part of it; program and helper on one processor; "by a helper in C" asks the C of the rows above; authbind ${version_of("authbind")}`,
     unit: "µs",
     baseline: "root listen",
     contenders,

@@ -7,7 +7,7 @@ import { promisify } from "node:util";
 import { REPOSITORY, USERS } from "../../e2e/box.js";
 import { as_user } from "../../e2e/client-app.js";
 import { type Comparison, type Contender, figure_of } from "../compare.js";
-import { start_lowport } from "../daemons.js";
+import { start_lowport, start_reference } from "../daemons.js";
 import { CPU, compile, has, pinned, version_of } from "../machine.js";
 import { type Context, ENV, Ends, node } from "./beside.js";
 import { prepare_authbind } from "./each-listen.js";
@@ -25,6 +25,7 @@ function prepare_sudo(): string | undefined {
 export async function fresh_program({ quick }: Context): Promise<Comparison> {
   const ends = new Ends();
   await start_lowport(ends, "lowport");
+  const c = await start_reference(ends, "C with the same record");
   const starter = compile("peer-start");
   const alice = as_user(USERS.alice);
   const file = (path: string) => join(REPOSITORY, "dist/client", path);
@@ -47,6 +48,7 @@ export async function fresh_program({ quick }: Context): Promise<Comparison> {
     contender("root: node", [...as_user(USERS.root), ...unchanged]),
     contender("root: node with one empty file more", [...as_user(USERS.root), ...node("start-empty")]),
     contender("lowport: node", [...alice, ...node("start-lowport")]),
+    contender("lowport: node, by a helper in C", [...alice, "env", `LOWPORT_SOCKET=${c.socket}`, ...node("start-lowport")]),
     contender("lowport: node, register", [...alice, node_itself, "--import", file("register.js"), ...app]),
     contender("lowport exec: node", [...alice, "sh", file("lowport.sh"), "exec", "--", ...unchanged]),
   ];
@@ -64,7 +66,7 @@ export async function fresh_program({ quick }: Context): Promise<Comparison> {
     title: "A fresh program, from its start until it listens",
     how:
       "an http server in a new Node, started by setpriv; all on one processor; systemd-socket-activate starts it at the first " +
-      "connection, which is made as soon as it listens for the program; " +
+      "connection, which is made as soon as it listens for the program; by a helper in C: the program asks the C of the rows above; " +
       ["authbind", "sudo", "systemd"].map((name) => `${name} ${version_of(name)}`).join(", "),
     unit: "ms",
     baseline: "root: node",

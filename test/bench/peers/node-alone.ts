@@ -5,6 +5,7 @@
  *   node-alone SOCKET AUDIT
  */
 import { chmodSync, closeSync, openSync, writeSync } from "node:fs";
+import { constants } from "node:os";
 import process from "node:process";
 import { FIRST_PREV, seal } from "../../../shared/chain.js";
 import { native } from "../../../shared/native.js";
@@ -12,59 +13,99 @@ import { READABLE, unwatch, wait_in_place_of_node, watch } from "../../../shared
 
 interface Request {
   readonly id: number;
-  readonly method: "bind" | "release";
-  readonly params: { readonly port: number; readonly lease: string };
+  readonly method: string;
+  readonly params?: { readonly port: number; readonly lease: string };
 }
 
 const [socket = "", log = ""] = process.argv.slice(2);
 const chunk = Buffer.allocUnsafeSlow(65_536);
 const fds = new Int32Array(1);
-const peer = { pid: 1, uid: 1001, gid: 1001, groups: [990] };
-const held = new Map<string, number>();
+const ids = new Int32Array(1028);
 const audit = openSync(log, "a");
+/** What is bound, by lease. */
+const held = new Map<string, number>();
 let head = { seq: 0, hash: FIRST_PREV };
+let lines = "";
 
-function answer(fd: number, { id, method, params }: Request): { line: string; reply: Buffer; bound: number } {
+/** Ends a line of the log, to be written with the others of a read. */
+function record(body: string): void {
+  const { line, hash } = seal(body);
+  head = { seq: head.seq + 1, hash };
+  lines += `${line}\n`;
+}
+
+function write(): void {
+  native().appendText(audit, lines);
+  lines = "";
+}
+
+const NONE = { port: 0, lease: "" };
+
+type Peer = { pid: number; uid: number; gid: number; groups: number[] };
+
+/** @returns the reply, and what goes with it */
+function answer(fd: number, peer: Peer, { id, method, params = NONE }: Request): { reply: string; bound: number } {
   const lease = method === "bind" ? String(id).padStart(16, "0") : params.lease;
   const bound = method === "bind" ? native().bindSocket(true, "::", params.port, false, false, 511) : -1;
   if (method === "bind") held.set(lease, bound);
-  else {
+  else if (method === "release") {
     closeSync(held.get(lease) ?? -1);
     held.delete(lease);
   }
-  const seq = head.seq + 1;
   // biome-ignore format: as the helper has it
-  const all = { seq, time: "2026-01-01T00:00:00.000Z", event: "call", peer, conn: fd, method, id, params, decision: "allow", rule: "bench", lease, durationUs: 20, prev: head.hash };
-  const { line, hash } = seal(JSON.stringify(all));
-  head = { seq, hash };
+  record(JSON.stringify({ seq: head.seq + 1, time: "2026-01-01T00:00:00.000Z", event: "call", peer, conn: fd, method, id, params, decision: "allow", rule: "bench", lease, durationUs: 20, prev: head.hash }));
   const granted = { lease, protocol: "tcp", address: "::", port: params.port, resumed: false, fds: 1 };
-  const result = method === "bind" ? granted : { released: true };
-  return { line, reply: Buffer.from(`${JSON.stringify({ jsonrpc: "2.0", id, result })}\n`), bound };
+  return { reply: `${JSON.stringify({ jsonrpc: "2.0", id, result: method === "bind" ? granted : {} })}\n`, bound };
 }
 
-function read(fd: number): void {
+function read(fd: number, peer: Peer): void {
   const got = native().receive(fd, chunk);
+  if (got === -constants.errno.EAGAIN) return;
   if (got <= 0) {
     unwatch(fd);
     closeSync(fd);
+    // As its load leaves: nobody else has any.
+    for (const bound of held.values()) closeSync(bound);
+    held.clear();
     return;
   }
-  const requests = chunk.toString("utf8", 0, got - 1).split("\n");
-  const answers = requests.map((request) => answer(fd, JSON.parse(request) as Request));
-  let lines = "";
-  for (const { line } of answers) lines += `${line}\n`;
-  native().appendText(audit, lines);
+  const answers: { reply: string; bound: number }[] = [];
+  const text = chunk.toString("utf8", 0, got - 1);
+  for (let from = 0; from < text.length; ) {
+    const end = text.indexOf("\n", from);
+    const request = text.slice(from, end < 0 ? text.length : end);
+    answers.push(answer(fd, peer, JSON.parse(request) as Request));
+    from += request.length + 1;
+  }
+  write();
   for (const { reply, bound } of answers) {
     fds[0] = bound;
-    native().send(fd, reply, fds, bound < 0 ? 0 : 1);
+    native().send(fd, Buffer.from(reply), fds, bound < 0 ? 0 : 1);
   }
+}
+
+function welcome(): void {
+  const fd = native().acceptUnix(listener);
+  const count = native().peerCredentials(fd, ids);
+  const [pid = 0, uid = 0, gid = 0] = ids;
+  const peer = { pid, uid, gid, groups: Array.from(ids.subarray(3, count)) };
+  record(
+    JSON.stringify({
+      seq: head.seq + 1,
+      time: "2026-01-01T00:00:00.000Z",
+      event: "connect",
+      peer,
+      conn: fd,
+      decision: "allow",
+      prev: head.hash,
+    }),
+  );
+  watch(fd, READABLE, () => read(fd, peer));
+  read(fd, peer);
 }
 
 wait_in_place_of_node();
 const listener = native().openUnix(socket, 100);
 chmodSync(socket, 0o666);
-watch(listener, READABLE, () => {
-  const fd = native().acceptUnix(listener);
-  watch(fd, READABLE, () => read(fd));
-});
+watch(listener, READABLE, welcome);
 writeSync(3, "ready");
