@@ -3,7 +3,7 @@
  * descriptors, so this reads the socket itself (shared/native). It keeps the process alive only while a reply is awaited.
  */
 import { closeSync } from "node:fs";
-import { LineReader } from "../shared/framing.js";
+import { type Line, LineReader } from "../shared/framing.js";
 import { errno_name, MAX_FDS, native } from "../shared/native.js";
 import { keep_alive, READABLE, unwatch, WRITABLE, watch } from "../shared/poll.js";
 import { LowportError } from "./errors.js";
@@ -12,7 +12,6 @@ import { own_addon } from "./own-addon.js";
 /** Bytes in a reply; an operator's `list` of 100,000 leases fits. */
 const MAX_REPLY_BYTES = 64 * 1024 * 1024;
 const CHUNK_BYTES = 65_536;
-const NEWLINE = 10;
 const NO_FDS = new Int32Array(0);
 
 export interface ChannelEvents {
@@ -112,29 +111,23 @@ export class Channel {
       return;
     }
     this.#fds.push(...this.#received.subarray(1, 1 + (this.#received[0] as number)));
-    // Mostly whole lines have come, which need no putting together.
-    const whole = this.#reader.waiting === 0 && this.#chunk[got - 1] === NEWLINE;
-    const lines = whole ? this.#chunk.toString("utf8", 0, got - 1).split("\n") : this.#put_together(got);
-    if (lines?.every((line) => this.#closed || this.#take(line)) === true) return;
+    this.#reader.push(this.#chunk, got);
+    const lines: Line[] = [];
+    let next: Line | undefined;
+    do {
+      next = this.#reader.next();
+      if (next !== undefined) lines.push(next);
+    } while (typeof next === "string"); // what comes after one that is none is not read
+    this.#reader.keep();
+    if (lines.every((line) => this.#closed || this.#take(line))) return;
     this.close(
       new LowportError("EPROTO", "read", "what answers on the socket of the lowport helper does not speak its protocol"),
     );
   }
 
-  /** The lines that are whole now; undefined if one is none. */
-  #put_together(got: number): string[] | undefined {
-    const lines: string[] = [];
-    this.#reader.push(this.#chunk, got);
-    for (let line = this.#reader.next(); line !== undefined; line = this.#reader.next()) {
-      if (typeof line !== "string") return undefined;
-      lines.push(line);
-    }
-    this.#reader.keep();
-    return lines;
-  }
-
-  #take(line: string): boolean {
+  #take(line: Line): boolean {
     let message: unknown;
+    if (typeof line !== "string") return false;
     try {
       message = JSON.parse(line);
     } catch {

@@ -95,7 +95,7 @@ export class Connection implements Caller {
   }
 
   #full(): boolean {
-    return this.#in_flight > 0 && this.#in_flight >= this.#events.in_flight_limit();
+    return this.#in_flight >= this.#events.in_flight_limit();
   }
 
   #update_mask(): void {
@@ -128,7 +128,7 @@ export class Connection implements Caller {
     let taken = false;
     while (!this.#closed && this.#ended === undefined) {
       this.#more = this.#full() || this.#pause() > 0;
-      if (this.#more || this.#reader.waiting === 0) break;
+      if (this.#more) break;
       const line = this.#reader.next();
       if (line === undefined) break;
       taken = true;

@@ -16,7 +16,7 @@ export const NOT_UTF8 = Symbol("not UTF-8");
 export type Line = string | typeof TOO_LONG | typeof NOT_UTF8;
 
 export class LineReader {
-  /** Bytes of the line that was taken last. */
+  /** Bytes of the line that `next` gave last; of one that is too long as many as a line may have. */
   taken = 0;
   /** What waits is #store from #start to #end; up to #searched it is known to have no newline. */
   #store: Buffer = NOTHING;
@@ -65,8 +65,8 @@ export class LineReader {
     const newline = this.#find_newline();
     const end = newline < 0 ? this.#end : newline;
     const start = this.#start;
-    this.taken = end - start;
-    if (this.taken > this.#max) return TOO_LONG;
+    this.taken = Math.min(end - start, this.#max);
+    if (end - start > this.#max) return TOO_LONG;
     this.#searched = end;
     if (newline < 0) return undefined;
     this.#start = this.#searched = end + 1;

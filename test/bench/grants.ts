@@ -10,7 +10,7 @@ const AS_SHIPPED = "lowport as shipped: 10,000 rules, all limits, audit chain, s
 
 /** What no program in Node can be faster than. */
 const NODE_ALONE = "Node alone";
-const ALONE = `${NODE_ALONE} makes the same system calls and records in a hundred lines, without rules, limits, leases, errors or sandbox`;
+const ALONE = `${NODE_ALONE} makes the system calls and the records of a grant in a hundred lines, without rules, limits, leases, errors or sandbox`;
 
 /** A grant on an open connection. */
 export async function warm_grant(context: Context): Promise<Comparison> {

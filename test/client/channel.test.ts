@@ -141,6 +141,8 @@ test("descriptors that no message has taken are closed with the channel; it says
 for (const [what, bytes, code] of [
   ["ends", undefined, "ECONNRESET"],
   ["sends what is no JSON", "{]\n", "EPROTO"],
+  ["sends what is no UTF-8", '{"text":"\xff"}\n', "EPROTO"],
+  ["sends what is no UTF-8, in pieces", '{"text":"|\xff"}\n', "EPROTO"],
   ["promises a descriptor that has not come", '{"fds":1}\n', "EPROTO"],
 ] as const)
   test(`the other end ${what}: the channel closes with ${code}`, async () => {
@@ -148,7 +150,10 @@ for (const [what, bytes, code] of [
     const { got, closed, peer, send } = connected();
     send(Buffer.from('{"first":true}\n'));
     if (bytes === undefined) closeSync(peer);
-    else send(Buffer.from(bytes), []);
+    for (const piece of bytes?.split("|") ?? []) {
+      send(Buffer.from(piece, "latin1"), []);
+      await turn();
+    }
     await until(() => closed.length > 0);
     assert.deepEqual(got[0], { message: { first: true }, files: [] });
     assert.equal(closed[0]?.code, code);

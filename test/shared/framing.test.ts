@@ -73,6 +73,19 @@ test("too long is said before the newline comes, and lines before it are given f
   assert.equal(reader.next(), TOO_LONG);
 });
 
+test("a line's bytes are told, and of one that is too long as many as it may have, however many have come", () => {
+  for (const [text, line, bytes] of [
+    ["é\n", "é", 2],
+    ["\n", "", 0],
+    ["12345", TOO_LONG, 4],
+    ["123456789\n", TOO_LONG, 4],
+  ] as const) {
+    const reader = new LineReader(4);
+    push(reader, text);
+    assert.deepEqual([reader.next(), reader.taken], [line, bytes]);
+  }
+});
+
 test("an unfinished line of max bytes is waited for", () => {
   const reader = new LineReader(4);
   push(reader, "1234");
