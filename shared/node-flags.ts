@@ -7,8 +7,8 @@ export const NODE_FLAGS: readonly string[] = ["--disable-proto=throw", "--inspec
 /** In place of them with `lowportd install --hardened`: V8 without its compilers, which has no such cache anyway. */
 export const HARDENED_FLAGS: readonly string[] = [
   "--jitless",
-  // Before 26 Node says at each start that the one above turns this off; from then on there is no such option.
-  ...(Number.parseInt(process.versions.node, 10) < 26 ? ["--no-expose-wasm"] : []),
+  // These say at each start that the one above turns this off; Node 24 and 26 do not, and do not start with what they do not know.
+  ...(/^2[02]\./.test(process.versions.node) ? ["--no-expose-wasm"] : []),
   "--disallow-code-generation-from-strings",
   "--max-semi-space-size=4",
   ...NODE_FLAGS,
