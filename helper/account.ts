@@ -3,7 +3,6 @@
  * user with 16 of them has one budget. The rate is a token bucket: it fills with `requestsPerSecond` up to
  * `requestBurst`, and each request and each connection takes from it.
  */
-
 import { uptime_ms } from "../shared/clock.js";
 import type { Limits } from "../shared/protocol.js";
 

@@ -5,7 +5,6 @@
  * was closed while the helper has one. With a hold that long a pause is no end: asked for again it is the same socket.
  * Looking wrong does no harm: giving a lease back closes the helper's copy, never the program's.
  */
-
 import { uptime_ms as clock } from "../../shared/clock.js";
 import type { LeaseEntry, Params } from "../../shared/methods.js";
 import { Client } from "../client.js";

@@ -7,6 +7,8 @@
 import { chmodSync, closeSync, openSync, writeSync } from "node:fs";
 import { constants } from "node:os";
 import process from "node:process";
+import { read_peer } from "../../../helper/peer.js";
+import type { Peer } from "../../../helper/policy.js";
 import { FIRST_PREV, seal } from "../../../shared/chain.js";
 import { native } from "../../../shared/native.js";
 import { READABLE, unwatch, wait_in_place_of_node, watch } from "../../../shared/poll.js";
@@ -20,7 +22,6 @@ interface Request {
 const [socket = "", log = ""] = process.argv.slice(2);
 const chunk = Buffer.allocUnsafeSlow(65_536);
 const fds = new Int32Array(1);
-const ids = new Int32Array(1028);
 const audit = openSync(log, "a");
 /** What is bound, by lease. */
 const held = new Map<string, number>();
@@ -40,8 +41,7 @@ function write(): void {
 }
 
 const NONE = { port: 0, lease: "" };
-
-type Peer = { pid: number; uid: number; gid: number; groups: number[] };
+const TIME = "2026-01-01T00:00:00.000Z";
 
 /** @returns the reply, and what goes with it */
 function answer(fd: number, peer: Peer, { id, method, params = NONE }: Request): { reply: string; bound: number } {
@@ -53,7 +53,7 @@ function answer(fd: number, peer: Peer, { id, method, params = NONE }: Request):
     held.delete(lease);
   }
   // biome-ignore format: as the helper has it
-  record(JSON.stringify({ seq: head.seq + 1, time: "2026-01-01T00:00:00.000Z", event: "call", peer, conn: fd, method, id, params, decision: "allow", rule: "bench", lease, durationUs: 20, prev: head.hash }));
+  record(JSON.stringify({ seq: head.seq + 1, time: TIME, event: "call", peer, conn: fd, method, id, params, decision: "allow", rule: "bench", lease, durationUs: 20, prev: head.hash }));
   const granted = { lease, protocol: "tcp", address: "::", port: params.port, resumed: false, fds: 1 };
   return { reply: `${JSON.stringify({ jsonrpc: "2.0", id, result: method === "bind" ? granted : {} })}\n`, bound };
 }
@@ -86,20 +86,8 @@ function read(fd: number, peer: Peer): void {
 
 function welcome(): void {
   const fd = native().acceptUnix(listener);
-  const count = native().peerCredentials(fd, ids);
-  const [pid = 0, uid = 0, gid = 0] = ids;
-  const peer = { pid, uid, gid, groups: Array.from(ids.subarray(3, count)) };
-  record(
-    JSON.stringify({
-      seq: head.seq + 1,
-      time: "2026-01-01T00:00:00.000Z",
-      event: "connect",
-      peer,
-      conn: fd,
-      decision: "allow",
-      prev: head.hash,
-    }),
-  );
+  const peer = read_peer(fd);
+  record(JSON.stringify({ seq: head.seq + 1, time: TIME, event: "connect", peer, conn: fd, decision: "allow", prev: head.hash }));
   watch(fd, READABLE, () => read(fd, peer));
   read(fd, peer);
 }
